@@ -1,0 +1,121 @@
+// Package admission judges an ExternalRoute as the API server would on creation, without a cluster: it fills in the schema's defaults and applies
+// the CRD's schema and CEL rules. It calls the API server's own code, so there is nothing here that could drift from it. It must never import the
+// translation or the controller.
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/config/crd"
+)
+
+// Admission judges ExternalRoutes by one CustomResourceDefinition.
+type Admission struct {
+	structural *schema.Structural
+	schema     validation.SchemaValidator
+	rules      *cel.Validator
+}
+
+// New compiles the CRD that this module ships.
+func New() (*Admission, error) {
+	definition, err := Definition()
+	if err != nil {
+		return nil, err
+	}
+	openAPI := definition.Spec.Validation
+	if openAPI == nil { // the conversion hoists a schema that all versions share, and there is one version
+		openAPI = definition.Spec.Versions[0].Schema
+	}
+	structural, err := schema.NewStructural(openAPI.OpenAPIV3Schema)
+	if err != nil {
+		return nil, fmt.Errorf("read the CRD's schema: %w", err)
+	}
+	validator, _, err := validation.NewSchemaValidator(openAPI.OpenAPIV3Schema)
+	if err != nil {
+		return nil, fmt.Errorf("compile the CRD's schema: %w", err)
+	}
+	return &Admission{
+		structural: structural,
+		schema:     validator,
+		rules:      cel.NewValidator(structural, true, celconfig.PerCallLimit),
+	}, nil
+}
+
+// Definition reads the CRD that this module ships.
+func Definition() (*apiextensions.CustomResourceDefinition, error) {
+	var versioned apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(crd.ExternalRoutes, &versioned); err != nil {
+		return nil, fmt.Errorf("parse the CRD: %w", err)
+	}
+	apiextensionsv1.SetDefaults_CustomResourceDefinition(&versioned)
+	apiextensionsv1.SetDefaults_CustomResourceDefinitionSpec(&versioned.Spec)
+	var definition apiextensions.CustomResourceDefinition
+	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(&versioned, &definition, nil); err != nil {
+		return nil, fmt.Errorf("convert the CRD: %w", err)
+	}
+	return &definition, nil
+}
+
+// Admit returns the route that a cluster would store for the manifest, defaults filled in, or what the API server would refuse it for. Unknown
+// fields are refused, as kubectl does.
+func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructured) (*v1alpha1.ExternalRoute, field.ErrorList) {
+	object := runtime.DeepCopyJSON(manifest.Object)
+	delete(object, "status") // written by the operator alone
+	var problems field.ErrorList
+
+	unknown := pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	sort.Strings(unknown)
+	for _, name := range unknown {
+		problems = append(problems, field.Invalid(field.NewPath(name), field.OmitValueType{}, "unknown field"))
+	}
+	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
+	defaulting.Default(object, a.structural)
+
+	if name := manifest.GetName(); name == "" {
+		problems = append(problems, field.Required(field.NewPath("metadata", "name"), ""))
+	} else {
+		for _, message := range path.IsValidPathSegmentName(name) {
+			problems = append(problems, field.Invalid(field.NewPath("metadata", "name"), name, message))
+		}
+	}
+	problems = append(problems, validation.ValidateCustomResource(nil, object, a.schema)...)
+	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, a.structural, object)...)
+	if len(problems) > 0 { // the API server skips the rules then, too
+		return nil, problems
+	}
+	if broken, _ := a.rules.Validate(ctx, nil, a.structural, object, nil, celconfig.RuntimeCELCostBudget); len(broken) > 0 {
+		return nil, broken
+	}
+	return decode(object)
+}
+
+func decode(object map[string]any) (*v1alpha1.ExternalRoute, field.ErrorList) {
+	raw, err := json.Marshal(object)
+	if err != nil {
+		return nil, field.ErrorList{field.InternalError(nil, err)}
+	}
+	route := &v1alpha1.ExternalRoute{}
+	if err := json.Unmarshal(raw, route); err != nil {
+		return nil, field.ErrorList{field.InternalError(nil, err)}
+	}
+	return route, nil
+}
