@@ -1,0 +1,142 @@
+package translate
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	istio "istio.io/api/networking/v1alpha3"
+	istiotype "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// destinationRuleFor gives every destination a subset of its own. A subset fails closed: without it a request is answered 503, while host-wide TLS alone
+// would let it leave in plaintext when the rule is lost or another one wins.
+func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.DestinationRule {
+	rule := &networkingv1.DestinationRule{
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
+		ObjectMeta: meta(route, u.object),
+		Spec: istio.DestinationRule{
+			Host:     u.name,
+			ExportTo: exportTo(route),
+		},
+	}
+	if d := u.hostWide(); d != nil {
+		rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: tlsFor(route.Namespace, d)}
+	}
+	if s := route.Spec.WorkloadSelector; s != nil {
+		rule.Spec.WorkloadSelector = &istiotype.WorkloadSelector{MatchLabels: selectorLabels(s)}
+	}
+	for _, d := range u.destinations {
+		rule.Spec.Subsets = append(rule.Spec.Subsets, &istio.Subset{
+			Name: d.subset,
+			TrafficPolicy: &istio.TrafficPolicy{
+				Tls:              tlsFor(route.Namespace, d),
+				ConnectionPool:   connectionPool(d.ConnectionPool),
+				OutlierDetection: outlierDetection(d.OutlierDetection),
+			},
+		})
+	}
+	return rule
+}
+
+// tlsFor writes SNI and subject alternative names together: Istio stops checking the certificate's name when sni stands alone
+// (istio: pilot/pkg/networking/core/cluster_tls.go, setAutoSniAndAutoSanValidation).
+func tlsFor(namespace string, d *destination) *istio.ClientTLSSettings {
+	if !d.tls {
+		return &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_DISABLE}
+	}
+	settings := &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE, Sni: d.host, SubjectAltNames: []string{d.host}}
+	tls := d.TLS
+	if tls == nil {
+		return settings
+	}
+	if tls.SNI != "" {
+		settings.Sni = string(tls.SNI)
+	}
+	if len(tls.SubjectAltNames) > 0 {
+		settings.SubjectAltNames = nil
+		for _, name := range tls.SubjectAltNames {
+			settings.SubjectAltNames = append(settings.SubjectAltNames, string(name))
+		}
+	}
+	if tls.CAConfigMap != "" {
+		settings.CredentialName = "configmap://" + namespace + "/" + string(tls.CAConfigMap)
+	}
+	if tls.Mode == v1alpha1.TLSMutual {
+		settings.Mode = istio.ClientTLSSettings_MUTUAL
+		settings.CredentialName = string(tls.CredentialName)
+	}
+	if tls.InsecureSkipVerify {
+		settings.InsecureSkipVerify = wrapperspb.Bool(true)
+		settings.SubjectAltNames = nil // Istio refuses them beside it
+	}
+	return settings
+}
+
+func connectionPool(pool *v1alpha1.ConnectionPool) *istio.ConnectionPoolSettings {
+	if pool == nil {
+		return nil
+	}
+	tcp := &istio.ConnectionPoolSettings_TCPSettings{
+		MaxConnections: pool.MaxConnections,
+		ConnectTimeout: duration(pool.ConnectTimeout),
+	}
+	http := &istio.ConnectionPoolSettings_HTTPSettings{
+		Http1MaxPendingRequests:  pool.MaxPendingRequests,
+		MaxRequestsPerConnection: pool.MaxRequestsPerConnection,
+		IdleTimeout:              duration(pool.IdleTimeout),
+	}
+	if pool.HTTP2 {
+		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_UPGRADE
+	}
+	settings := &istio.ConnectionPoolSettings{}
+	if proto.Size(tcp) > 0 {
+		settings.Tcp = tcp
+	}
+	if proto.Size(http) > 0 {
+		settings.Http = http
+	}
+	if settings.Tcp == nil && settings.Http == nil { // http2: false alone
+		return nil
+	}
+	return settings
+}
+
+func outlierDetection(outlier *v1alpha1.OutlierDetection) *istio.OutlierDetection {
+	if outlier == nil {
+		return nil
+	}
+	settings := &istio.OutlierDetection{
+		Interval:         duration(outlier.Interval),
+		BaseEjectionTime: duration(outlier.BaseEjectionTime),
+	}
+	if outlier.Consecutive5xxErrors != 0 {
+		settings.Consecutive_5XxErrors = wrapperspb.UInt32(uint32(outlier.Consecutive5xxErrors)) //nolint:gosec // positive by schema
+	}
+	if outlier.MaxEjectionPercent != nil {
+		settings.MaxEjectionPercent = *outlier.MaxEjectionPercent
+	}
+	return settings
+}
+
+// duration reads a duration that the API server admitted; none stays none.
+func duration(d v1alpha1.Duration) *durationpb.Duration {
+	parsed, err := time.ParseDuration(string(d))
+	if err != nil {
+		return nil
+	}
+	return durationpb.New(parsed)
+}
+
+func selectorLabels(s *v1alpha1.WorkloadSelector) map[string]string {
+	labels := make(map[string]string, len(s.MatchLabels))
+	for k, v := range s.MatchLabels {
+		labels[k] = string(v)
+	}
+	return labels
+}

@@ -1,0 +1,192 @@
+package translate
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// destination is one of the route's destinations, read.
+type destination struct {
+	*v1alpha1.Destination
+	path *field.Path
+
+	scheme string
+	tls    bool
+	host   string
+	port   uint32
+	// base is the URL's path as written, empty where there is none.
+	base string
+	// authority is what the server expects as Host: the port is part of it where it is not the scheme's own.
+	authority string
+
+	// private says that the destination would disturb others under the real host, and upstream is the name that Istio's objects use.
+	private  bool
+	upstream string
+	subset   string
+}
+
+// readDestinations reads the URLs and says which of the destinations cannot be reached by a route.
+func readDestinations(route *v1alpha1.ExternalRoute, mesh Mesh) ([]*destination, field.ErrorList) {
+	var destinations []*destination
+	var problems field.ErrorList
+	for i := range route.Spec.Destinations {
+		path := field.NewPath("spec", "destinations").Index(i)
+		d, problem := readDestination(route, &route.Spec.Destinations[i], path)
+		if problem == nil {
+			problem = checkOutside(d, mesh)
+		}
+		if problem != nil {
+			problems = append(problems, problem)
+			continue
+		}
+		for _, other := range destinations {
+			problems = append(problems, checkAgree(other, d)...)
+		}
+		destinations = append(destinations, d)
+	}
+	return destinations, problems
+}
+
+func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, path *field.Path) (*destination, *field.Error) {
+	u, err := url.Parse(string(spec.URL))
+	if err != nil || u.Hostname() == "" {
+		return nil, field.Invalid(path.Child("url"), spec.URL, "is not a URL")
+	}
+	d := &destination{Destination: spec, path: path, scheme: u.Scheme, tls: u.Scheme == "https", host: u.Hostname(), authority: u.Host, port: 80}
+	if d.tls {
+		d.port = 443
+	}
+	if u.Port() != "" {
+		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil {
+			return nil, field.Invalid(path.Child("url"), spec.URL, "the port is not a number from 1 to 65535")
+		}
+		if uint32(port) == d.port {
+			d.authority = d.host
+		}
+		d.port = uint32(port)
+	}
+	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
+		d.base = "/" + rest
+	}
+	d.private = len(spec.Endpoints) > 0 || spec.Resolution != v1alpha1.ResolutionDNS || route.Spec.WorkloadSelector != nil || !private(route)
+	d.upstream = d.host
+	if d.private {
+		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)
+	}
+	d.subset = subsetName(route.Name, spec.Name)
+	return d, nil
+}
+
+// checkOutside refuses names that the cluster itself resolves, as far as the API server cannot know them.
+func checkOutside(d *destination, mesh Mesh) *field.Error {
+	if d.host == mesh.ClusterDomain || strings.HasSuffix(d.host, "."+mesh.ClusterDomain) {
+		return field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf("the host is in the cluster's own domain, %s: a route leads outside", mesh.ClusterDomain))
+	}
+	labels := strings.Split(d.host, ".")
+	if len(labels) != 2 {
+		return nil
+	}
+	if _, exists := mesh.Services[types.NamespacedName{Namespace: labels[1], Name: labels[0]}]; exists {
+		return field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf("the host is Service %s of namespace %s: a route leads outside", labels[0], labels[1]))
+	}
+	return nil
+}
+
+// checkAgree refuses two destinations that Istio could not tell apart: those of one host and port are one upstream.
+func checkAgree(a, b *destination) field.ErrorList {
+	var problems field.ErrorList
+	disagree := func(what string) {
+		problems = append(problems, field.Invalid(b.path, b.Name, fmt.Sprintf("has the host and port of %s, and must have the same %s", a.path, what)))
+	}
+	if a.host != b.host {
+		return nil
+	}
+	if a.hostScoped() && b.hostScoped() && !equality.Semantic.DeepEqual(hostWideSettings(a), hostWideSettings(b)) {
+		problems = append(problems, field.Invalid(b.path.Child("tls"), b.Name, fmt.Sprintf(
+			"has scope Host and the host of %s, and must have the same TLS settings", a.path)))
+	}
+	if a.port != b.port {
+		return problems
+	}
+	if a.tls != b.tls {
+		disagree("scheme")
+	}
+	if a.Resolution != b.Resolution {
+		disagree("resolution")
+	}
+	if !equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints) {
+		disagree("endpoints")
+	}
+	return problems
+}
+
+func (d *destination) hostScoped() bool {
+	return d.TLS != nil && d.TLS.Scope == v1alpha1.TLSScopeHost
+}
+
+// hostWideSettings are the TLS settings of a destination with defaults filled in, for comparison.
+func hostWideSettings(d *destination) [3]string {
+	tls := tlsFor("", d)
+	slices.Sort(tls.SubjectAltNames)
+	return [3]string{tls.Sni, strings.Join(tls.SubjectAltNames, ","), string(d.TLS.CAConfigMap)}
+}
+
+// upstream is a host, a port and a scheme that Istio's objects speak of: a ServiceEntry and a DestinationRule.
+type upstream struct {
+	name   string
+	object string
+	// destinations agree on everything that the ServiceEntry says.
+	destinations []*destination
+	// plainPort is the port on which the host is upgraded in place, else 0.
+	plainPort uint32
+}
+
+// groupUpstreams returns the distinct upstreams in the order of the destinations.
+func groupUpstreams(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) []*upstream {
+	var upstreams []*upstream
+	for _, d := range destinations {
+		object := upstreamObjectName(route.Name, d.upstream, d.port, d.scheme)
+		i := slices.IndexFunc(upstreams, func(u *upstream) bool { return u.object == object })
+		if i < 0 {
+			i = len(upstreams)
+			upstreams = append(upstreams, &upstream{name: d.upstream, object: object})
+		}
+		upstreams[i].destinations = append(upstreams[i].destinations, d)
+	}
+	plainPort := uint32(route.Spec.Port) //nolint:gosec // 1..65535 by schema
+	for _, host := range inPlace {
+		hasPort := func(u *upstream) bool { return u.name == host && u.destinations[0].port == plainPort }
+		first := slices.IndexFunc(upstreams, func(u *upstream) bool { return u.name == host })
+		if first >= 0 && !slices.ContainsFunc(upstreams, hasPort) {
+			upstreams[first].plainPort = plainPort
+		}
+	}
+	return upstreams
+}
+
+// hostWide is the destination whose TLS settings the whole namespace uses for the host, or nil.
+func (u *upstream) hostWide() *destination {
+	if i := slices.IndexFunc(u.destinations, (*destination).hostScoped); i >= 0 {
+		return u.destinations[i]
+	}
+	return nil
+}
+
+// checkConfigMaps reports certificate authorities that are not there.
+func checkConfigMaps(destinations []*destination, mesh Mesh, refusal *Refusal) {
+	for _, d := range destinations {
+		if d.TLS != nil && mesh.MissingConfigMaps[string(d.TLS.CAConfigMap)] {
+			refusal.add(v1alpha1.ReasonCAConfigMapMissing, field.ErrorList{field.NotFound(d.path.Child("tls", "caConfigMap"), string(d.TLS.CAConfigMap))})
+		}
+	}
+}

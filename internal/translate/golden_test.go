@@ -1,0 +1,173 @@
+package translate_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/cli-runtime/pkg/printers"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/admission"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files from what the translation does now")
+
+// Every folder of testdata is a case that a user could read: route.yaml is the manifest, followed by what else the namespace has (Services,
+// ConfigMaps); want.yaml is what is generated, in the order in which it is applied; status.yaml is what the route's status says about it.
+func TestGolden(t *testing.T) {
+	judge, err := admission.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := filepath.Glob("testdata/*/route.yaml")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range folders {
+		folder := filepath.Dir(file)
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			route, mesh := readCase(t, judge, file)
+			objects, refusal := translate.Translate(route, mesh)
+			compare(t, filepath.Join(folder, "want.yaml"), print(t, objects))
+			compare(t, filepath.Join(folder, "status.yaml"), printStatus(t, objects, refusal))
+
+			again, _ := translate.Translate(route.DeepCopy(), mesh)
+			if diff := cmp.Diff(string(print(t, objects)), string(print(t, again))); diff != "" {
+				t.Errorf("the same route gave something else the second time:\n%s", diff)
+			}
+		})
+	}
+}
+
+func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.ExternalRoute, translate.Mesh) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var route *v1alpha1.ExternalRoute
+	mesh := translate.Mesh{
+		ClusterDomain:     translate.DefaultClusterDomain,
+		Services:          map[types.NamespacedName]translate.Service{},
+		MissingConfigMaps: map[string]bool{},
+	}
+	configMaps := map[string]bool{}
+	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(object); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		switch object.GetKind() {
+		case "ExternalRoute":
+			object.SetNamespace("demo")
+			admitted, problems := judge.Admit(t.Context(), object)
+			if len(problems) > 0 {
+				t.Fatalf("the API server would refuse the case: %v", problems.ToAggregate())
+			}
+			route = admitted
+		case "Service":
+			service := &corev1.Service{}
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, service); err != nil {
+				t.Fatal(err)
+			}
+			mesh.Services[types.NamespacedName{Namespace: namespaceOf(object), Name: object.GetName()}] = translate.ServiceFacts(service, nil)
+		case "ConfigMap":
+			configMaps[object.GetName()] = true
+		default:
+			t.Fatalf("a case cannot hold a %s", object.GetKind())
+		}
+	}
+	for _, name := range translate.ReferencesOf(route).ConfigMaps {
+		mesh.MissingConfigMaps[name] = !configMaps[name]
+	}
+	return route, mesh
+}
+
+func namespaceOf(object *unstructured.Unstructured) string {
+	if object.GetNamespace() == "" {
+		return "demo"
+	}
+	return object.GetNamespace()
+}
+
+func print(t *testing.T, objects *translate.Objects) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if objects == nil {
+		return nil
+	}
+	printer := &printers.YAMLPrinter{}
+	for _, object := range objects.All() {
+		manifest, err := translate.Manifest(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := printer.PrintObj(manifest, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+func printStatus(t *testing.T, objects *translate.Objects, refusal *translate.Refusal) []byte {
+	t.Helper()
+	type condition struct {
+		Type    string                 `json:"type"`
+		Status  metav1.ConditionStatus `json:"status"`
+		Reason  string                 `json:"reason"`
+		Message string                 `json:"message"`
+	}
+	var status struct {
+		Conditions []condition `json:"conditions"`
+		Hosts      []string    `json:"hosts,omitempty"`
+	}
+	for _, c := range translate.Conditions(objects, refusal) {
+		status.Conditions = append(status.Conditions, condition{c.Type, c.Status, c.Reason, c.Message})
+	}
+	if objects != nil {
+		status.Hosts = objects.Hosts
+	}
+	out, err := yaml.Marshal(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func compare(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if len(got) == 0 {
+			_ = os.Remove(file)
+			return
+		}
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (refresh with -update):\n%s", file, diff)
+	}
+}

@@ -1,0 +1,135 @@
+package translate
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// alias is a host that is a Service of the route's namespace.
+type alias struct {
+	service string
+	fqdn    string
+	// host is how the VirtualService names it: as written when short, else fully qualified.
+	host string
+
+	written string
+	path    *field.Path
+}
+
+// References are the objects that the translation of a route asks about. A change of one of them may change the translation.
+type References struct {
+	Services   []types.NamespacedName
+	ConfigMaps []string
+}
+
+// ReferencesOf names the Services and ConfigMaps that matter for the route.
+func ReferencesOf(route *v1alpha1.ExternalRoute) References {
+	var references References
+	add := func(namespace, name string) {
+		key := types.NamespacedName{Namespace: namespace, Name: name}
+		if !slices.Contains(references.Services, key) {
+			references.Services = append(references.Services, key)
+		}
+	}
+	for _, h := range route.Spec.Hosts {
+		name, rest, qualified := strings.Cut(string(h), ".")
+		if namespace, _, _ := strings.Cut(rest, "."); !qualified || namespace == route.Namespace {
+			add(route.Namespace, name)
+		}
+	}
+	for _, d := range route.Spec.Destinations {
+		if u, err := url.Parse(string(d.URL)); err == nil {
+			if labels := strings.Split(u.Hostname(), "."); len(labels) == 2 { // NAME.NAMESPACE resolves in the cluster before it does outside
+				add(labels[1], labels[0])
+			}
+		}
+		if d.TLS != nil && d.TLS.CAConfigMap != "" && !slices.Contains(references.ConfigMaps, string(d.TLS.CAConfigMap)) {
+			references.ConfigMaps = append(references.ConfigMaps, string(d.TLS.CAConfigMap))
+		}
+	}
+	return references
+}
+
+// readHosts splits the route's hosts into aliases and the hosts of its own destinations, which are upgraded in place.
+func readHosts(route *v1alpha1.ExternalRoute, clusterDomain string) (aliases []alias, inPlace []string, problems field.ErrorList) {
+	seen := map[string]*field.Path{}
+	for i, h := range route.Spec.Hosts {
+		path := field.NewPath("spec", "hosts").Index(i)
+		host := string(h)
+		parts := strings.SplitN(host, ".", 4)
+		fqdn := host
+		switch {
+		case len(parts) == 1 || isServiceName(parts):
+			if len(parts) > 1 && parts[1] != route.Namespace {
+				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
+					"is a name of namespace %s: an alias must be one of the route's own namespace, %s", parts[1], route.Namespace)))
+				continue
+			}
+			if len(parts) == 4 && parts[3] != clusterDomain {
+				problems = append(problems, field.Invalid(path, host, fmt.Sprintf("the cluster's domain is %s", clusterDomain)))
+				continue
+			}
+			fqdn = fmt.Sprintf("%s.%s.svc.%s", parts[0], route.Namespace, clusterDomain)
+			a := alias{service: parts[0], fqdn: fqdn, host: fqdn, written: host, path: path}
+			if len(parts) == 1 {
+				a.host = host
+			}
+			aliases = append(aliases, a)
+		default:
+			inPlace = append(inPlace, host)
+		}
+		if first, twice := seen[fqdn]; twice {
+			problems = append(problems, field.Invalid(path, host, fmt.Sprintf("is the same name as %s", first)))
+		}
+		seen[fqdn] = path
+	}
+	return aliases, inPlace, problems
+}
+
+// isServiceName says whether the labels are those of NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN.
+func isServiceName(parts []string) bool {
+	return len(parts) >= 3 && parts[2] == "svc"
+}
+
+// checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
+func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
+	var problems field.ErrorList
+	for _, host := range inPlace {
+		path := field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
+		found := false
+		for _, d := range destinations {
+			if d.host != host {
+				continue
+			}
+			found = true
+			if d.private {
+				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
+					"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
+			}
+			if d.tls && d.port == uint32(route.Spec.Port) { //nolint:gosec // 1..65535 by schema
+				problems = append(problems, field.Invalid(field.NewPath("spec", "port"), route.Spec.Port, fmt.Sprintf(
+					"is the https port of %s, which is upgraded in place: workloads call it over http on another one", host)))
+			}
+		}
+		if !found {
+			problems = append(problems, field.Invalid(path, host, "is neither a name of a Service nor the host of one of the route's destinations"))
+		}
+	}
+	return problems
+}
+
+// checkExportTo refuses the route's own namespace by its name: written in two ways, equal exports would not look equal to Istio.
+func checkExportTo(route *v1alpha1.ExternalRoute) field.ErrorList {
+	i := slices.Index(route.Spec.ExportTo, v1alpha1.ExportNamespace(route.Namespace))
+	if i < 0 {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("spec", "exportTo").Index(i), route.Namespace, `write "." for the route's own namespace`)}
+}

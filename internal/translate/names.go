@@ -1,0 +1,45 @@
+package translate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// privateDomain ends the names of upstreams that no other route shares. Nothing resolves below it; Istio's objects alone know these names.
+const privateDomain = "externalroute.internal"
+
+// maxName is the length of a DNS label, which subsets must be and other names are for the sake of the reader.
+const maxName = 63
+
+// hash is short enough for a name and long enough for a namespace: 40 bits. The same input gives the same hash for ever.
+func hash(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return hex.EncodeToString(sum[:5])
+}
+
+// hashed appends a hash to a readable name, which is cut where the whole would be too long.
+func hashed(name string, parts ...string) string {
+	suffix := "-" + hash(parts...)
+	if len(name) > maxName-len(suffix) {
+		name = name[:maxName-len(suffix)]
+	}
+	return strings.TrimRight(name, "-.") + suffix
+}
+
+// upstreamObjectName names the ServiceEntry and the DestinationRule of an upstream. It depends on what identifies the upstream and on nothing else, so
+// that an old and a new one can stand side by side while traffic moves over.
+func upstreamObjectName(route, upstream string, port uint32, scheme string) string {
+	return hashed(route, route, upstream, fmt.Sprint(port), scheme)
+}
+
+// subsetName names the subset that one destination of one route uses. It does not depend on settings, so that they change in place.
+func subsetName(route, destination string) string {
+	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination)
+}
+
+// privateName names an upstream that no other route shares.
+func privateName(route, namespace, host string, port uint32, scheme string) string {
+	return strings.Join([]string{hash(route, host, fmt.Sprint(port), scheme), namespace, privateDomain}, ".")
+}

@@ -1,0 +1,161 @@
+package translate
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// maxProgram is the size of a compiled expression that Envoy takes (istio: pkg/bootstrap/config.go, re2.max_program_size.error_level). One expression
+// above it makes Envoy refuse the whole route table of the sidecar.
+const maxProgram = 32768
+
+// checkRule says what the CRD's rules cannot say about one rule.
+func checkRule(rule *v1alpha1.Rule, path *field.Path) field.ErrorList {
+	var problems field.ErrorList
+	add := func(problem *field.Error) {
+		if problem != nil {
+			problems = append(problems, problem)
+		}
+	}
+	for i := range rule.Match {
+		m, matchPath := &rule.Match[i], path.Child("match").Index(i)
+		add(checkStringMatch(m.URI, matchPath.Child("uri")))
+		add(checkStringMatch(m.Method, matchPath.Child("method")))
+		for name, condition := range sorted(m.Headers) {
+			add(checkStringMatch(&condition, matchPath.Child("headers").Key(name)))
+		}
+		for name, condition := range sorted(m.QueryParams) {
+			add(checkStringMatch(&condition, matchPath.Child("queryParams").Key(name)))
+		}
+		problems = append(problems, checkHeaderNames(m.Headers, matchPath.Child("headers"))...)
+	}
+	if rule.Rewrite != nil && rule.Rewrite.URIRegexRewrite != nil {
+		add(checkRegexRewrite(rule.Rewrite.URIRegexRewrite, path.Child("rewrite", "uriRegexRewrite")))
+	}
+	if rule.Headers != nil {
+		for name, o := range map[string]*v1alpha1.HeaderOperations{"request": rule.Headers.Request, "response": rule.Headers.Response} {
+			if o != nil {
+				problems = append(problems, checkHeaderNames(o.Set, path.Child("headers", name, "set"))...)
+				problems = append(problems, checkHeaderNames(o.Add, path.Child("headers", name, "add"))...)
+			}
+		}
+	}
+	slices.SortStableFunc(problems, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
+	return problems
+}
+
+// checkHeaderNames refuses names that differ in case only: they are one header, and which value wins would be chance.
+func checkHeaderNames[V any](headers map[string]V, path *field.Path) field.ErrorList {
+	var problems field.ErrorList
+	seen := map[string]string{}
+	for name := range sorted(headers) {
+		lower := strings.ToLower(name)
+		if other, twice := seen[lower]; twice {
+			problems = append(problems, field.Invalid(path.Key(name), name, fmt.Sprintf("is the same header as %q", other)))
+		}
+		seen[lower] = name
+	}
+	return problems
+}
+
+func checkStringMatch(m *v1alpha1.StringMatch, path *field.Path) *field.Error {
+	if m == nil || m.Regex == "" {
+		return nil
+	}
+	return checkRegex(string(m.Regex), path.Child("regex"))
+}
+
+func checkRegexRewrite(r *v1alpha1.RegexRewrite, path *field.Path) *field.Error {
+	if problem := checkRegex(r.Match, path.Child("match")); problem != nil {
+		return problem
+	}
+	groups := regexp.MustCompile(r.Match).NumSubexp()
+	for i := 0; i < len(r.Rewrite); i++ {
+		if r.Rewrite[i] != '\\' {
+			continue
+		}
+		i++
+		switch {
+		case i == len(r.Rewrite) || (r.Rewrite[i] != '\\' && (r.Rewrite[i] < '0' || r.Rewrite[i] > '9')):
+			return field.Invalid(path.Child("rewrite"), r.Rewrite, `after \ must come the number of a group, or \ for the character itself`)
+		case r.Rewrite[i] != '\\' && int(r.Rewrite[i]-'0') > groups:
+			return field.Invalid(path.Child("rewrite"), r.Rewrite, "names group "+strconv.Itoa(int(r.Rewrite[i]-'0'))+", and match has "+strconv.Itoa(groups))
+		}
+	}
+	return nil
+}
+
+// checkRegex refuses expressions that Envoy refuses: those that do not compile, and those that compile to more than it takes.
+func checkRegex(expression string, path *field.Path) *field.Error {
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return field.Invalid(path, expression, err.Error())
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return field.Invalid(path, expression, err.Error())
+	}
+	size := 0
+	for i := range program.Inst {
+		size += bytesOf(&program.Inst[i])
+	}
+	if size > maxProgram {
+		return field.Invalid(path, expression, fmt.Sprintf(
+			"compiles to about %d instructions, more than the %d that Envoy takes: use fewer repeats and smaller character classes", size, maxProgram))
+	}
+	return nil
+}
+
+// bytesOf bounds how many of RE2's instructions one of Go's takes: Go's work on characters and RE2's on the bytes of their UTF-8 form.
+func bytesOf(inst *syntax.Inst) int {
+	switch inst.Op {
+	case syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
+		return 12
+	case syntax.InstRune:
+		total := 0
+		for i := 0; i < len(inst.Rune); i += 2 {
+			low := inst.Rune[i]
+			high := low
+			if i+1 < len(inst.Rune) {
+				high = inst.Rune[i+1]
+			}
+			total += sequences(low, high)
+		}
+		return total
+	default:
+		return 1
+	}
+}
+
+// sequences bounds the byte instructions of a range of characters: a range that spans several lengths or leading bytes is split into several.
+func sequences(low, high rune) int {
+	if high <= 0x7f {
+		return 1
+	}
+	lengths := utf8.RuneLen(min(high, utf8.MaxRune)) - max(1, utf8.RuneLen(low)) + 1
+	if lengths < 1 {
+		lengths = 1
+	}
+	return lengths * 2 * 4
+}
+
+// sorted ranges over a map by its keys, so that problems are told in the same order every time.
+func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// exportToAnnotation limits who sees a Service. Without it the sidecars of other namespaces get a cluster, a listener and a virtual host for it.
+const exportToAnnotation = "networking.istio.io/exportTo"
+
+// servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry HTTP
+// for the mesh is a refusal: it is somebody's, and never changed.
+func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refusal *Refusal) (services []*corev1.Service, takenOver []string) {
+	for _, a := range aliases {
+		existing, exists := mesh.Services[types.NamespacedName{Namespace: route.Namespace, Name: a.service}]
+		switch {
+		case exists && (!existing.Generated || existing.HasSelector):
+			if problem := checkService(route, a, existing); problem != nil {
+				refusal.add(v1alpha1.ReasonServiceNotUsable, field.ErrorList{problem})
+			}
+			if existing.HasSelector {
+				takenOver = append(takenOver, a.service)
+			}
+		case !exists && route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever:
+			refusal.add(v1alpha1.ReasonServiceMissing, field.ErrorList{field.Invalid(a.path, a.written, fmt.Sprintf(
+				"Service %s does not exist, and serviceCreationPolicy is Never: create it, or use IfMissing", a.service))})
+		default:
+			services = append(services, aliasService(route, a.service))
+		}
+	}
+	return services, takenOver
+}
+
+// aliasService is a Service without a selector: it makes the name resolve and gives Istio a port to attach the routes to. Its address is never
+// dialled, since the sidecar catches the call.
+func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
+	objectMeta := meta(route, name)
+	objectMeta.Annotations = map[string]string{exportToAnnotation: strings.Join(exportTo(route), ",")}
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: objectMeta,
+		Spec: corev1.ServiceSpec{
+			Type:  corev1.ServiceTypeClusterIP,
+			Ports: []corev1.ServicePort{{Name: "http", AppProtocol: ptr.To("http"), Protocol: corev1.ProtocolTCP, Port: route.Spec.Port, TargetPort: intstr.FromInt32(route.Spec.Port)}},
+		},
+	}
+}
+
+// checkService says why an existing Service cannot carry the route.
+func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *field.Error {
+	unusable := func(why string, args ...any) *field.Error {
+		return field.Invalid(a.path, a.written, fmt.Sprintf("Service %s %s", a.service, fmt.Sprintf(why, args...)))
+	}
+	switch {
+	case existing.Type == corev1.ServiceTypeExternalName:
+		return unusable("is of type ExternalName, for which a sidecar has no listener: use another host, or delete it and let the route create one")
+	case existing.Headless:
+		return unusable("is headless, so that its name does not lead to the sidecar's listener: use another host, or give it a cluster IP")
+	case existing.HasSelector && !private(route):
+		return unusable(`has pods of its own, whose traffic the route may take in its own namespace only: use exportTo ["."], or another host`)
+	}
+	i := slices.IndexFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port == route.Spec.Port && p.Protocol != corev1.ProtocolUDP })
+	if i < 0 {
+		return unusable("has no port %d: add it, or set spec.port", route.Spec.Port)
+	}
+	if !carriesHTTP(existing.Ports[i]) {
+		return unusable("declares port %d (name %q, appProtocol %q) as something else than HTTP: use another port, or appProtocol http",
+			route.Spec.Port, existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""))
+	}
+	return nil
+}
+
+// otherPorts says whether an alias has HTTP ports besides the route's: without match.port Istio would take those over too.
+func otherPorts(aliases []alias, mesh Mesh, port int32) bool {
+	return slices.ContainsFunc(aliases, func(a alias) bool {
+		namespace := strings.Split(a.fqdn, ".")[1]
+		existing := mesh.Services[types.NamespacedName{Namespace: namespace, Name: a.service}]
+		return slices.ContainsFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port != port && carriesHTTP(p) })
+	})
+}
+
+// carriesHTTP says whether Istio treats the port as HTTP or finds out by looking (istio: pkg/config/kube/conversion.go, ConvertProtocol).
+func carriesHTTP(port corev1.ServicePort) bool {
+	if port.Protocol == corev1.ProtocolUDP {
+		return false
+	}
+	name := port.Name
+	if port.AppProtocol != nil {
+		name = *port.AppProtocol
+		switch name {
+		case "kubernetes.io/h2c", "kubernetes.io/ws":
+			return true
+		case "kubernetes.io/wss":
+			return false
+		}
+	}
+	name, _, _ = strings.Cut(strings.ToLower(name), "-")
+	switch name {
+	case "http", "http2", "http_proxy", "grpc": // grpc-web begins with grpc, and is HTTP too
+		return true
+	case "tcp", "udp", "https", "tls", "mongo", "redis", "mysql":
+		return false
+	}
+	return !slices.Contains([]int32{25, 53, 3306, 27017}, port.Port) // Istio takes these for TCP unless told otherwise
+}
+
+// ServiceFacts are what matters of a Service that exists. A route of nil owns none.
+func ServiceFacts(service *corev1.Service, route *v1alpha1.ExternalRoute) Service {
+	return Service{
+		Type:        service.Spec.Type,
+		Headless:    service.Spec.ClusterIP == corev1.ClusterIPNone,
+		HasSelector: len(service.Spec.Selector) > 0,
+		Ports:       service.Spec.Ports,
+		Generated:   route != nil && metav1.IsControlledBy(service, route),
+	}
+}

@@ -1,0 +1,69 @@
+package translate
+
+import (
+	"fmt"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// serviceEntryFor makes the upstream known to the mesh.
+func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.ServiceEntry {
+	d := u.destinations[0]
+	port := servicePort(d.port, d.tls)
+	ports := []*istio.ServicePort{port}
+	if u.plainPort != 0 {
+		ports = append(ports, servicePort(u.plainPort, false))
+	}
+	return &networkingv1.ServiceEntry{
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
+		ObjectMeta: meta(route, u.object),
+		Spec: istio.ServiceEntry{
+			Hosts:      []string{u.name},
+			Location:   istio.ServiceEntry_MESH_EXTERNAL,
+			Ports:      ports,
+			Resolution: resolution[d.Resolution],
+			Endpoints:  endpoints(d, port.Name),
+			ExportTo:   exportTo(route),
+		},
+	}
+}
+
+var resolution = map[v1alpha1.Resolution]istio.ServiceEntry_Resolution{
+	v1alpha1.ResolutionDNS:           istio.ServiceEntry_DNS,
+	v1alpha1.ResolutionDNSRoundRobin: istio.ServiceEntry_DNS_ROUND_ROBIN,
+	v1alpha1.ResolutionStatic:        istio.ServiceEntry_STATIC,
+}
+
+// servicePort names a port after its scheme, and after its number where that is not the scheme's own: routes that share a host have their ports merged,
+// and Istio finds endpoints by the port's name.
+func servicePort(number uint32, tls bool) *istio.ServicePort {
+	scheme, protocol, usual := "http", "HTTP", uint32(80)
+	if tls {
+		scheme, protocol, usual = "https", "TLS", 443
+	}
+	name := scheme
+	if number != usual {
+		name = fmt.Sprintf("%s-%d", scheme, number)
+	}
+	return &istio.ServicePort{Number: number, Name: name, Protocol: protocol}
+}
+
+// endpoints are the addresses to dial where they are not those of the upstream's own name.
+func endpoints(d *destination, port string) []*istio.WorkloadEntry {
+	if len(d.Endpoints) == 0 && d.private {
+		return []*istio.WorkloadEntry{{Address: d.host}}
+	}
+	var entries []*istio.WorkloadEntry
+	for _, e := range d.Endpoints {
+		entry := &istio.WorkloadEntry{Address: string(e.Address)}
+		if e.Port != 0 {
+			entry.Ports = map[string]uint32{port: uint32(e.Port)} //nolint:gosec // 1..65535 by schema
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
