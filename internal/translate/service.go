@@ -15,8 +15,8 @@ import (
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
-// exportToAnnotation limits who sees a Service. Without it the sidecars of other namespaces get a cluster, a listener and a virtual host for it.
-const exportToAnnotation = "networking.istio.io/exportTo"
+// ExportToAnnotation limits who sees a Service. Without it the sidecars of other namespaces get a cluster, a listener and a virtual host for it.
+const ExportToAnnotation = "networking.istio.io/exportTo"
 
 // servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry HTTP
 // for the mesh is a refusal: it is somebody's, and never changed.
@@ -45,7 +45,7 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 // dialled, since the sidecar catches the call.
 func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
-	objectMeta.Annotations = map[string]string{exportToAnnotation: strings.Join(exportTo(route), ",")}
+	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: objectMeta,

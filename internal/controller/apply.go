@@ -1,0 +1,269 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// apply brings one object to what is wanted, and says whether it wrote. It writes nothing where the cluster agrees already.
+//
+// Force is used on what the route controls, or was handed. What the cache does not know is applied without it, so that an object that somebody
+// created in the meantime is a conflict and not a victim.
+func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, want translate.Object) (bool, error) {
+	key := referenceTo(want)
+	live, exists := f.owned[key]
+	if exists && asWanted(want, live, route) {
+		return false, nil
+	}
+	manifest, err := translate.Manifest(want)
+	if err != nil {
+		return false, err
+	}
+	manifest.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))})
+	options := []client.ApplyOption{fieldOwner}
+	if exists || f.adopted[key] {
+		options = append(options, client.ForceOwnership)
+	}
+	repaired := wasProgrammed(route) && !r.memory.isSettling(route)
+	applied := manifest.DeepCopy()
+	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
+		if apierrors.IsConflict(err) && len(options) == 1 {
+			r.memory.waits(route, key)
+			return false, &nameConflict{message: notOurs(route, key)}
+		}
+		return false, fmt.Errorf("apply %s: %w", key, err)
+	}
+	now, err := typed(applied, want)
+	if err != nil {
+		return true, err
+	}
+	if _, isService := want.(*corev1.Service); !isService && !asWanted(want, now, route) {
+		// Somebody else owns a field that we do not want at all: an apply cannot take it away.
+		if now, err = r.replaceSpec(ctx, manifest, applied, want); err != nil {
+			return true, fmt.Errorf("replace %s: %w", key, err)
+		}
+	}
+	f.owned[key] = now
+	r.memory.wrote(now)
+	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "name", key.Name, "resourceVersion", now.GetResourceVersion())
+	if repaired {
+		r.tellRepaired(route, key, exists)
+	}
+	return true, nil
+}
+
+// replaceSpec writes the whole spec of an object that we control, if nobody wrote it in between.
+func (r *Reconciler) replaceSpec(ctx context.Context, manifest, live *unstructured.Unstructured, want translate.Object) (client.Object, error) {
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/resourceVersion", "value": live.GetResourceVersion()},
+		{"op": "replace", "path": "/spec", "value": manifest.Object["spec"]},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.client.Patch(ctx, live, client.RawPatch(types.JSONPatchType, patch), fieldOwner); err != nil {
+		return nil, err
+	}
+	return typed(live, want)
+}
+
+// typed reads the API server's answer into an object of the wanted one's type.
+func typed(answer *unstructured.Unstructured, want translate.Object) (client.Object, error) {
+	raw, err := answer.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	var object client.Object
+	switch want.(type) {
+	case *corev1.Service:
+		object = &corev1.Service{}
+	case *networkingv1.ServiceEntry:
+		object = &networkingv1.ServiceEntry{}
+	case *networkingv1.DestinationRule:
+		object = &networkingv1.DestinationRule{}
+	case *networkingv1.VirtualService:
+		object = &networkingv1.VirtualService{}
+	default:
+		return nil, fmt.Errorf("%T is none of the kinds that a route has", want)
+	}
+	if err := json.Unmarshal(raw, object); err != nil {
+		return nil, fmt.Errorf("read the answer for %s: %w", referenceTo(want), err)
+	}
+	return object, nil
+}
+
+// asWanted says whether a live object says all that the wanted one says, and nothing about traffic beyond it.
+func asWanted(want translate.Object, live client.Object, route *v1alpha1.ExternalRoute) bool {
+	if !ownedBy(live, route) || !contains(live.GetLabels(), want.GetLabels()) || !contains(live.GetAnnotations(), want.GetAnnotations()) {
+		return false
+	}
+	switch w := want.(type) {
+	case *corev1.Service:
+		l, ok := live.(*corev1.Service)
+		return ok && l.Spec.Type == w.Spec.Type && slices.ContainsFunc(l.Spec.Ports, func(p corev1.ServicePort) bool { return samePort(p, w.Spec.Ports[0]) })
+	case *networkingv1.ServiceEntry:
+		l, ok := live.(*networkingv1.ServiceEntry)
+		return ok && proto.Equal(&l.Spec, &w.Spec)
+	case *networkingv1.DestinationRule:
+		l, ok := live.(*networkingv1.DestinationRule)
+		return ok && proto.Equal(&l.Spec, &w.Spec)
+	case *networkingv1.VirtualService:
+		l, ok := live.(*networkingv1.VirtualService)
+		return ok && proto.Equal(&l.Spec, &w.Spec)
+	}
+	return false
+}
+
+func samePort(live, want corev1.ServicePort) bool {
+	live.NodePort = 0
+	return equality.Semantic.DeepEqual(live, want)
+}
+
+func contains(live, want map[string]string) bool {
+	for key, value := range want {
+		if live[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// remove deletes an object that the route controls, and no other of its name.
+func (r *Reconciler) remove(ctx context.Context, route *v1alpha1.ExternalRoute, object client.Object) error {
+	if !object.GetDeletionTimestamp().IsZero() {
+		return nil
+	}
+	err := r.client.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict says that it is another object by now
+		return fmt.Errorf("delete %s: %w", client.ObjectKeyFromObject(object), err)
+	}
+	r.memory.removed(object)
+	ctrl.LoggerFrom(ctx).Info("Deleted object", "type", fmt.Sprintf("%T", object), "name", object.GetName(), "route", route.Name)
+	return nil
+}
+
+// release gives a Service that somebody took over, by giving it a selector, to them: owner reference, label and annotation go, once.
+func (r *Reconciler) release(ctx context.Context, route *v1alpha1.ExternalRoute, service *corev1.Service) error {
+	released := service.DeepCopy()
+	released.OwnerReferences = slices.DeleteFunc(released.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == route.UID })
+	maps.DeleteFunc(released.Labels, func(key, value string) bool {
+		return key == v1alpha1.ManagedByLabel && value == v1alpha1.ManagedByValue
+	})
+	delete(released.Annotations, translate.ExportToAnnotation)
+	patch := client.MergeFromWithOptions(service, client.MergeFromWithOptimisticLock{})
+	if err := r.client.Patch(ctx, released, patch, fieldOwner); err != nil {
+		return fmt.Errorf("release Service %s: %w", service.Name, err)
+	}
+	released.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
+	r.memory.wrote(released)
+	r.tell(route, corev1.EventTypeNormal, "Released", fmt.Sprintf("Service %s has a selector now: it belongs to whoever set it", service.Name))
+	return nil
+}
+
+// nameConflict is an object of somebody else's that has the name of a generated one. It is data, and an error only on its way to the report.
+type nameConflict struct {
+	message string
+	// passing says that it is of an earlier route of this name, and being collected.
+	passing bool
+}
+
+func (c *nameConflict) Error() string { return c.message }
+
+// preflight looks, before anything is written, whether every name is free, ours, or handed to us.
+func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
+	for _, want := range objects.All() {
+		key := referenceTo(want)
+		if _, ours := f.owned[key]; ours {
+			continue
+		}
+		live, err := r.lookUp(ctx, want)
+		if err != nil {
+			return err
+		}
+		if live == nil {
+			continue
+		}
+		if conflict := judgeName(route, key, live); conflict != nil {
+			r.memory.waits(route, key)
+			return conflict
+		}
+		f.adopted[key] = true
+	}
+	return nil
+}
+
+// lookUp is the object of the wanted one's kind and name, or nil.
+func (r *Reconciler) lookUp(ctx context.Context, want translate.Object) (client.Object, error) {
+	live, ok := want.DeepCopyObject().(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("%T is no API object", want)
+	}
+	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), live)
+	if apierrors.IsNotFound(err) || (err == nil && r.memory.isRemoved(live)) {
+		return nil, nil
+	}
+	return live, err
+}
+
+// judgeName says whether an object that the route does not control may become its own.
+func judgeName(route *v1alpha1.ExternalRoute, key reference, live client.Object) *nameConflict {
+	owner := routeOwner(live)
+	controller := metav1.GetControllerOfNoCopy(live)
+	switch {
+	case owner != nil && owner.Name == route.Name && owner.UID != route.UID:
+		return &nameConflict{passing: true, message: fmt.Sprintf("%s belongs to an earlier route of this name and is being collected.", key)}
+	case controller == nil && live.GetAnnotations()[v1alpha1.AdoptAnnotation] == route.Name:
+		return nil
+	case controller != nil:
+		return &nameConflict{message: fmt.Sprintf(
+			"metadata.name: %s of namespace %s exists and is controlled by %s %s: rename the route", key, key.Namespace, controller.Kind, controller.Name)}
+	default:
+		return &nameConflict{message: notOurs(route, key)}
+	}
+}
+
+func notOurs(route *v1alpha1.ExternalRoute, key reference) string {
+	return fmt.Sprintf("metadata.name: %s of namespace %s exists and is not this route's: rename or remove one of them, or hand it over with the annotation %s: %s",
+		key, key.Namespace, v1alpha1.AdoptAnnotation, route.Name)
+}
+
+// failure reports what the API server said.
+func failure(err error) result {
+	var conflict *nameConflict
+	switch {
+	case errors.As(err, &conflict):
+		return conflicting(conflict)
+	case meta.IsNoMatchError(err):
+		return result{programmed: v1alpha1.ReasonIstioNotInstalled, message: notInstalled, err: err}
+	default:
+		return result{programmed: v1alpha1.ReasonApplyFailed, message: err.Error(), err: err}
+	}
+}
+
+// conflicting reports an object of somebody else's.
+func conflicting(conflict *nameConflict) result {
+	if conflict.passing {
+		return result{programmed: v1alpha1.ReasonPending, message: conflict.message}
+	}
+	return result{programmed: v1alpha1.ReasonNotAccepted, conflict: conflict.message, message: "The spec is not accepted: a name is somebody else's."}
+}

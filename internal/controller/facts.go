@@ -1,0 +1,135 @@
+package controller
+
+import (
+	"context"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// facts are what one pass knows of the cluster.
+type facts struct {
+	mesh translate.Mesh
+	// owned are the objects that the route controls now. They belong to the cache and are not to be changed.
+	owned map[reference]client.Object
+	// adopted are objects that somebody handed to the route.
+	adopted map[reference]bool
+}
+
+// gather reads, from the cache alone, what matters for a route.
+func (r *Reconciler) gather(ctx context.Context, route *v1alpha1.ExternalRoute) (*facts, error) {
+	f := &facts{
+		mesh: translate.Mesh{
+			ClusterDomain:     r.options.ClusterDomain,
+			Services:          map[types.NamespacedName]translate.Service{},
+			MissingConfigMaps: map[string]bool{},
+		},
+		adopted: map[reference]bool{},
+	}
+	var err error
+	if f.owned, err = r.ownedObjects(ctx, route); err != nil {
+		return nil, err
+	}
+	references := translate.ReferencesOf(route)
+	for _, key := range references.Services {
+		service, err := r.service(ctx, key, f)
+		if err != nil {
+			return nil, err
+		}
+		if service != nil {
+			f.mesh.Services[key] = translate.ServiceFacts(service, route)
+		}
+	}
+	for _, name := range references.ConfigMaps {
+		exists, err := r.configMaps.exists(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name})
+		if err != nil {
+			return nil, err
+		}
+		f.mesh.MissingConfigMaps[name] = !exists
+	}
+	return f, nil
+}
+
+// service is the Service of that name, or nil.
+func (r *Reconciler) service(ctx context.Context, key types.NamespacedName, f *facts) (*corev1.Service, error) {
+	if ours, found := f.owned[reference{"Service", key}]; found {
+		return ours.(*corev1.Service), nil //nolint:forcetypeassert // by its kind
+	}
+	service := &corev1.Service{}
+	err := r.client.Get(ctx, key, service)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return service, err
+}
+
+// ownedObjects are those that the route controls, what it wrote and has not seen yet among them.
+func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalRoute) (map[reference]client.Object, error) {
+	owned := map[reference]client.Object{}
+	byOwner := []client.ListOption{
+		client.InNamespace(route.Namespace),
+		client.MatchingFields{ownerIndex: string(route.UID)},
+		client.UnsafeDisableDeepCopy,
+	}
+	var services corev1.ServiceList
+	if err := r.client.List(ctx, &services, byOwner...); err != nil {
+		return nil, err
+	}
+	for i := range services.Items {
+		owned[reference{"Service", client.ObjectKeyFromObject(&services.Items[i])}] = &services.Items[i]
+	}
+	if r.istio.installed() {
+		var entries networkingv1.ServiceEntryList
+		var rules networkingv1.DestinationRuleList
+		var virtualServices networkingv1.VirtualServiceList
+		for _, list := range []client.ObjectList{&entries, &rules, &virtualServices} {
+			if err := r.client.List(ctx, list, byOwner...); err != nil {
+				return nil, err
+			}
+		}
+		for _, e := range entries.Items {
+			owned[reference{"ServiceEntry", client.ObjectKeyFromObject(e)}] = e
+		}
+		for _, d := range rules.Items {
+			owned[reference{"DestinationRule", client.ObjectKeyFromObject(d)}] = d
+		}
+		for _, v := range virtualServices.Items {
+			owned[reference{"VirtualService", client.ObjectKeyFromObject(v)}] = v
+		}
+	}
+	r.memory.unseen(route, func(key reference, object client.Object) {
+		if cached, found := owned[key]; !found || newer(object, cached) {
+			owned[key] = object
+		}
+	})
+	for key, object := range owned {
+		if r.memory.isRemoved(object) {
+			delete(owned, key)
+		}
+	}
+	return owned, nil
+}
+
+// ownedBy says whether the route controls the object.
+func ownedBy(object client.Object, route *v1alpha1.ExternalRoute) bool {
+	return metav1.IsControlledBy(object, route)
+}
+
+// routeOwner is the controller of the object if that is an ExternalRoute, else nil.
+func routeOwner(object client.Object) *metav1.OwnerReference {
+	owner := metav1.GetControllerOfNoCopy(object)
+	if owner == nil || owner.Kind != "ExternalRoute" {
+		return nil
+	}
+	if gv := v1alpha1.SchemeGroupVersion.String(); owner.APIVersion != gv {
+		return nil
+	}
+	return owner
+}

@@ -1,0 +1,253 @@
+package controller
+
+import (
+	"sync"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// reference names an object of a route's namespace.
+type reference struct {
+	kind string
+	types.NamespacedName
+}
+
+func referenceTo(object client.Object) reference {
+	return reference{kind: kindOf(object), NamespacedName: client.ObjectKeyFromObject(object)}
+}
+
+// kindOf is the kind of a generated object; what comes from the cache does not say it itself.
+func kindOf(object client.Object) string {
+	switch object.(type) {
+	case *corev1.Service:
+		return "Service"
+	case *networkingv1.ServiceEntry:
+		return "ServiceEntry"
+	case *networkingv1.DestinationRule:
+		return "DestinationRule"
+	case *networkingv1.VirtualService:
+		return "VirtualService"
+	}
+	return ""
+}
+
+func (k reference) String() string {
+	return k.kind + " " + k.Name
+}
+
+// memory is what the operator knows and the cache does not, or not yet: what it wrote itself and has not seen come back, and when. All of it may be
+// lost: after a restart, times count from there.
+type memory struct {
+	clock clock.PassiveClock
+
+	mu      sync.Mutex
+	began   time.Time
+	written map[reference]client.Object
+	// gone are the UIDs of objects that were deleted and whose deletion the cache has not shown yet.
+	gone   map[types.UID]bool
+	status map[types.NamespacedName]*v1alpha1.ExternalRoute
+	routes map[types.NamespacedName]*progress
+	// waiting are the routes that wait for somebody else's object to go.
+	waiting map[reference]types.NamespacedName
+}
+
+// progress is how far a route's traffic has moved.
+type progress struct {
+	// upstreams are the moments when writes of ServiceEntries and DestinationRules returned.
+	upstreams map[reference]time.Time
+	// moved is when the VirtualService last left an upstream or a host.
+	moved time.Time
+	// settling says that something is still to be cleaned up after a move.
+	settling bool
+}
+
+func newMemory(c clock.PassiveClock) *memory {
+	return &memory{
+		clock:   c,
+		written: map[reference]client.Object{},
+		gone:    map[types.UID]bool{},
+		status:  map[types.NamespacedName]*v1alpha1.ExternalRoute{},
+		routes:  map[types.NamespacedName]*progress{},
+		waiting: map[reference]types.NamespacedName{},
+	}
+}
+
+// start sets the moment from which unknown times count: when this process began to reconcile, not when it began to wait for its turn.
+func (m *memory) start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.began = m.clock.Now()
+}
+
+// forget drops all about a route that is gone.
+func (m *memory) forget(route types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.routes, route)
+	delete(m.status, route)
+	for object, waiter := range m.waiting {
+		if waiter == route {
+			delete(m.waiting, object)
+		}
+	}
+}
+
+// wrote remembers an object as the API server answered it, until the cache has it.
+func (m *memory) wrote(object client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.written[referenceTo(object)] = object
+}
+
+// removed remembers that an object was deleted, until the cache knows.
+func (m *memory) removed(object client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone[object.GetUID()] = true
+}
+
+// isRemoved says whether this process deleted the object.
+func (m *memory) isRemoved(object client.Object) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone[object.GetUID()]
+}
+
+// observedDeletion is told of every deletion.
+func (m *memory) observedDeletion(object client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.gone, object.GetUID())
+}
+
+// observed is told of every event of a generated object: from there on the cache knows better. A deletion's event carries a later version, too.
+func (m *memory) observed(object client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := referenceTo(object)
+	if ours, waits := m.written[key]; waits && !newer(ours, object) {
+		delete(m.written, key)
+	}
+}
+
+// unseen calls visit with the written objects of a route that the cache has not shown yet.
+func (m *memory) unseen(route *v1alpha1.ExternalRoute, visit func(reference, client.Object)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, object := range m.written {
+		if key.Namespace == route.Namespace && ownedBy(object, route) {
+			visit(key, object)
+		}
+	}
+}
+
+// wroteStatus remembers a route with the status that was written.
+func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status[client.ObjectKeyFromObject(route)] = route
+}
+
+// recallStatus gives the route the status that was written last, where the cache is behind.
+func (m *memory) recallStatus(route *v1alpha1.ExternalRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := client.ObjectKeyFromObject(route)
+	ours, known := m.status[key]
+	switch {
+	case !known:
+	case ours.UID == route.UID && newer(ours, route):
+		ours.Status.DeepCopyInto(&route.Status)
+	default:
+		delete(m.status, key)
+	}
+}
+
+// wroteUpstream notes when the write of a ServiceEntry or a DestinationRule returned.
+func (m *memory) wroteUpstream(route *v1alpha1.ExternalRoute, object reference) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progressOf(route).upstreams[object] = m.clock.Now()
+}
+
+// moved notes when the VirtualService left an upstream or a host.
+func (m *memory) moved(route *v1alpha1.ExternalRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progressOf(route).moved = m.clock.Now()
+}
+
+// settling notes whether something is still to be cleaned up after a move.
+func (m *memory) settling(route *v1alpha1.ExternalRoute, settling bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progressOf(route).settling = settling
+}
+
+// isSettling says whether something is still to be cleaned up after a move.
+func (m *memory) isSettling(route *v1alpha1.ExternalRoute) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.progressOf(route).settling
+}
+
+// sinceUpstreams is how long the youngest of the objects has stood, as far as this process knows.
+func (m *memory) sinceUpstreams(route *v1alpha1.ExternalRoute, objects []reference) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	youngest := m.began
+	for _, object := range objects {
+		if at := m.progressOf(route).upstreams[object]; at.After(youngest) {
+			youngest = at
+		}
+	}
+	return m.clock.Since(youngest)
+}
+
+// sinceMoved is how long ago the VirtualService left an upstream or a host, as far as this process knows.
+func (m *memory) sinceMoved(route *v1alpha1.ExternalRoute) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.progressOf(route).moved
+	if at.Before(m.began) {
+		at = m.began
+	}
+	return m.clock.Since(at)
+}
+
+func (m *memory) progressOf(route *v1alpha1.ExternalRoute) *progress {
+	key := client.ObjectKeyFromObject(route)
+	if m.routes[key] == nil {
+		m.routes[key] = &progress{upstreams: map[reference]time.Time{}}
+	}
+	return m.routes[key]
+}
+
+// waits notes that a route waits for somebody else's object to go.
+func (m *memory) waits(route *v1alpha1.ExternalRoute, object reference) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting[object] = client.ObjectKeyFromObject(route)
+}
+
+// waiter is the route that waits for the object, if any.
+func (m *memory) waiter(object reference) (types.NamespacedName, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	route, found := m.waiting[object]
+	return route, found
+}
+
+// newer says whether a is a later version than b.
+func newer(a, b client.Object) bool {
+	order, err := resourceversion.CompareResourceVersion(a.GetResourceVersion(), b.GetResourceVersion())
+	return err == nil && order > 0
+}

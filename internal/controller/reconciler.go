@@ -1,0 +1,95 @@
+// Package controller keeps a cluster as its ExternalRoutes ask for. It is the only package that writes to a cluster, and it decides nothing about
+// Istio: that is the translation's. It watches, applies, removes what is no longer needed, and reports.
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// fieldOwner is the operator's name in managedFields.
+const fieldOwner = client.FieldOwner("externalroute")
+
+// The operator's own rights. The Services are the aliases, the ConfigMaps are looked at by name alone, and a Secret never.
+//
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status,verbs=patch
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/finalizers,verbs=update
+// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Options are what an administrator may set.
+type Options struct {
+	// ClusterDomain is the cluster's DNS domain.
+	ClusterDomain string
+	// Settle is how long new upstreams stand beside the old ones before traffic moves over, and the old ones after it: istiod's debounce, Envoy's
+	// warming and the upstream's DNS must fit in.
+	Settle time.Duration
+	// Concurrency is how many routes are reconciled at once.
+	Concurrency int
+}
+
+// Reconciler reconciles ExternalRoutes.
+type Reconciler struct {
+	client   client.Client
+	recorder events.EventRecorder
+	clock    clock.PassiveClock
+	options  Options
+
+	istio      *istioCRDs
+	configMaps *configMapWatch
+	memory     *memory
+	started    sync.Once
+}
+
+// Reconcile brings one route and its objects together. Mistakes of the user are told in the status and are no errors: an edit wakes us.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	r.started.Do(r.memory.start)
+	route, err := r.route(ctx, request.NamespacedName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if route == nil {
+		r.memory.forget(request.NamespacedName)
+		return ctrl.Result{}, nil
+	}
+	facts, err := r.gather(ctx, route)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	objects, refusal := translate.Translate(route, facts.mesh)
+	result := r.program(ctx, route, facts, objects, refusal)
+	err = r.report(ctx, route, facts, objects, refusal, result)
+	return ctrl.Result{RequeueAfter: result.again}, errors.Join(result.err, err)
+}
+
+// route reads a route, nil when there is none or when it is going: then its objects go with it, by their owner reference.
+func (r *Reconciler) route(ctx context.Context, key types.NamespacedName) (*v1alpha1.ExternalRoute, error) {
+	route := &v1alpha1.ExternalRoute{}
+	err := r.client.Get(ctx, key, route)
+	if apierrors.IsNotFound(err) || (err == nil && !route.DeletionTimestamp.IsZero()) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.memory.recallStatus(route)
+	return route, nil
+}
+
+var _ reconcile.Reconciler = &Reconciler{}
