@@ -25,11 +25,11 @@ const fieldOwner = client.FieldOwner("externalroute")
 
 // The operator's own rights. The Services are the aliases, the ConfigMaps are looked at by name alone, and a Secret never.
 //
-// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status,verbs=patch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/finalizers,verbs=update
-// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

@@ -92,18 +92,9 @@ func (r *Reconciler) byIndex(name string) handler.MapFunc {
 	}
 }
 
-// CacheOptions keep the cache as small as the routes ask for: of what is not theirs, only what a decision needs.
+// CacheOptions keep the cache as small as the routes ask for. (One function for all kinds: to name those of Istio here, they would have to be there.)
 func CacheOptions() cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}:               {Transform: stripped},
-			&networkingv1.ServiceEntry{}:    {Transform: stripped},
-			&networkingv1.DestinationRule{}: {Transform: stripped},
-			&networkingv1.VirtualService{}:  {Transform: stripped},
-			configMapMetadata():             {Transform: stripped},
-		},
-	}
+	return cache.Options{DefaultTransform: stripped}
 }
 
 // stripped drops from an object what nobody reads. Of an object that no route controls, its name and its owner remain, and of a Service its ports too.
@@ -113,30 +104,31 @@ func stripped(object any) (any, error) {
 		return object, nil // a tombstone
 	}
 	o.SetManagedFields(nil)
-	if routeOwner(o) == nil {
-		stripMeta(o)
-	}
+	foreign := routeOwner(o) == nil
 	switch o := o.(type) {
+	case *v1alpha1.ExternalRoute:
+		return object, nil
 	case *corev1.Service:
 		o.Status = corev1.ServiceStatus{}
 		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, Selector: o.Spec.Selector, Ports: o.Spec.Ports}
 	case *networkingv1.ServiceEntry:
-		proto.Reset(&o.Status)
-		if routeOwner(o) == nil {
-			proto.Reset(&o.Spec)
-		}
+		strip(foreign, &o.Spec, &o.Status)
 	case *networkingv1.DestinationRule:
-		proto.Reset(&o.Status)
-		if routeOwner(o) == nil {
-			proto.Reset(&o.Spec)
-		}
+		strip(foreign, &o.Spec, &o.Status)
 	case *networkingv1.VirtualService:
-		proto.Reset(&o.Status)
-		if routeOwner(o) == nil {
-			proto.Reset(&o.Spec)
-		}
+		strip(foreign, &o.Spec, &o.Status)
+	}
+	if foreign {
+		stripMeta(o)
 	}
 	return object, nil
+}
+
+func strip(foreign bool, spec, status proto.Message) {
+	proto.Reset(status)
+	if foreign {
+		proto.Reset(spec)
+	}
 }
 
 // stripMeta keeps of somebody else's labels and annotations those that hand the object over.

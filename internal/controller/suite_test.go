@@ -1,0 +1,249 @@
+package controller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/controller"
+	"github.com/externalroute/externalroute/internal/translate"
+	"github.com/externalroute/externalroute/test/controlplane"
+)
+
+// settle is short enough for a test and long enough to be seen.
+const settle = time.Second
+
+// suite is the control plane that most stories share, with the operator in it.
+var suite *cluster
+
+func TestMain(m *testing.M) {
+	os.Exit(runSuite(m))
+}
+
+func runSuite(m *testing.M) int {
+	var err error
+	if suite, err = startCluster(controlplane.Options{ExternalRoute: true, Istio: true}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer suite.stop()
+	if err := suite.startOperator(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// cluster is a real control plane with an operator that has its own account and the rights that are shipped, no more.
+type cluster struct {
+	plane    *controlplane.ControlPlane
+	client   client.Client // the admin's
+	operator *rest.Config
+	requests *requests
+	log      *os.File
+
+	end  context.CancelFunc
+	done chan error
+}
+
+func startCluster(options controlplane.Options) (*cluster, error) {
+	plane, err := controlplane.Start(options)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{plane: plane, requests: &requests{}}
+	if err := c.prepare(); err != nil {
+		return nil, errors.Join(err, plane.Stop())
+	}
+	return c, nil
+}
+
+func (c *cluster) prepare() (err error) {
+	if c.client, err = client.New(c.plane.Config, client.Options{Scheme: scheme()}); err != nil {
+		return err
+	}
+	if c.log, err = os.Create(filepath.Join(c.plane.Dir, "operator.log")); err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New(zap.WriteTo(c.log)))
+	const account = "system:serviceaccount:externalroute-system:externalroute"
+	if err := c.allow(account); err != nil {
+		return err
+	}
+	kubeconfig, err := c.plane.Kubeconfig(account)
+	if err != nil {
+		return err
+	}
+	if c.operator, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
+		return err
+	}
+	c.operator.QPS = -1
+	c.operator.Wrap(c.requests.count)
+	return nil
+}
+
+// allow gives an account the role that is shipped.
+func (c *cluster) allow(account string) error {
+	content, err := os.ReadFile("../../config/rbac/role.yaml")
+	if err != nil {
+		return err
+	}
+	role := &rbacv1.ClusterRole{}
+	if err := yaml.UnmarshalStrict(content, role); err != nil {
+		return err
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: account, APIGroup: rbacv1.GroupName}},
+		RoleRef:  rbacv1.RoleRef{Kind: "ClusterRole", Name: role.Name, APIGroup: rbacv1.GroupName},
+	}
+	binding.Name = role.Name
+	return errors.Join(c.client.Create(context.Background(), role), c.client.Create(context.Background(), binding))
+}
+
+func scheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(err)
+		}
+	}
+	return s
+}
+
+// startOperator starts the operator in this process and returns when its caches are filled.
+func (c *cluster) startOperator() error {
+	mgr, err := ctrl.NewManager(c.operator, ctrl.Options{
+		Scheme:     scheme(),
+		Cache:      controller.CacheOptions(),
+		Metrics:    metricsserver.Options{BindAddress: "0"},
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		return err
+	}
+	var ctx context.Context
+	ctx, c.end = context.WithCancel(context.Background())
+	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4}
+	if err := controller.Setup(ctx, mgr, options); err != nil {
+		return err
+	}
+	c.done = make(chan error, 1)
+	go func() { c.done <- mgr.Start(ctx) }()
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		return errors.New("the operator's caches were not filled")
+	}
+	return nil
+}
+
+func (c *cluster) stopOperator() error {
+	if c.end == nil {
+		return nil
+	}
+	c.end()
+	c.end = nil
+	return <-c.done
+}
+
+func (c *cluster) stop() {
+	if err := errors.Join(c.stopOperator(), c.plane.Stop()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// requests counts what the operator asks of the API server.
+type requests struct {
+	mu  sync.Mutex
+	all []string
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (r *requests) count(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		r.mu.Lock()
+		r.all = append(r.all, request.Method+" "+request.URL.Path)
+		r.mu.Unlock()
+		return next.RoundTrip(request)
+	})
+}
+
+// writes are the requests that wrote to a namespace since the last call, events aside.
+func (r *requests) writes(namespace string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var writes, others []string
+	for _, request := range r.all {
+		switch {
+		case !strings.Contains(request, "/namespaces/"+namespace+"/"):
+			others = append(others, request)
+		case strings.HasPrefix(request, http.MethodGet) || strings.Contains(request, "/events"):
+		default:
+			writes = append(writes, request)
+		}
+	}
+	r.all = others
+	return writes
+}
+
+// story is a namespace of its own in a cluster.
+type story struct {
+	*testing.T
+	*cluster
+	namespace string
+}
+
+// tell begins a story in a namespace of its own. Whatever happens in it, kstatus must agree with what the conditions say.
+func tell(t *testing.T) *story { return tellIn(t, suite) }
+
+func tellIn(t *testing.T, c *cluster) *story {
+	t.Helper()
+	namespace := &corev1.Namespace{}
+	namespace.GenerateName = "story-"
+	if err := c.client.Create(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	s := &story{T: t, cluster: c, namespace: namespace.Name}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the operator's log:\n%s", s.operatorLog())
+		}
+		_ = c.client.Delete(context.Background(), namespace)
+	})
+	return s
+}
+
+func (s *story) operatorLog() string {
+	content, _ := os.ReadFile(s.log.Name())
+	var lines []string
+	for line := range strings.Lines(string(content)) {
+		if strings.Contains(line, s.namespace) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-40):], "")
+}
