@@ -1,0 +1,17 @@
+// Command kubectl-externalroute is the kubectl plugin: `kubectl externalroute render -f route.yaml`.
+package main
+
+import (
+	"os"
+
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/externalroute/externalroute/internal/cli"
+)
+
+func main() {
+	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
+	if err := cli.New(streams).Execute(); err != nil {
+		os.Exit(1)
+	}
+}
