@@ -71,7 +71,7 @@ type Destination struct {
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)([:/?#]|$)')",message="the host must not be a cloud's metadata service"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/?#]+/') || self.matches('^https?://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must be written as it goes over the wire: percent-encode what RFC 3986 does not allow in a path"
-// +kubebuilder:validation:XValidation:rule="!self.matches('/([.]|%2[eE]){1,2}(/|$)')",message="the path must not hold dot segments (/./ or /../)"
+// +kubebuilder:validation:XValidation:rule="!self.matches('(/|%2[fF]|%5[cC])([.]|%2[eE]){1,2}(/|;|%2[fF]|%5[cC]|$)')",message="the path must not hold dot segments (/./ or /../), not even encoded ones"
 // +kubebuilder:validation:XValidation:rule="!self.matches('%([01][0-9A-Fa-f]|7[fF])')",message="the path must not hold encoded control characters"
 type URL string
 
@@ -107,8 +107,8 @@ type Endpoint struct {
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:XValidation:rule="isIP(self) || self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be an IP address in its usual spelling or a lower-case DNS name of two labels or more"
-// +kubebuilder:validation:XValidation:rule="!isIP(self) || (ip(self).isGlobalUnicast() && !self.startsWith('0.'))",message="must not be a loopback, link-local, multicast, broadcast or unspecified address"
-// +kubebuilder:validation:XValidation:rule="!isIP(self) || !(ip(self) in [ip('100.100.100.200'), ip('168.63.129.16'), ip('192.0.0.192'), ip('fd00:ec2::254'), ip('fd20:ce::254')])",message="must not be a cloud's metadata service"
+// +kubebuilder:validation:XValidation:rule="!isIP(self) || (ip(self).isGlobalUnicast() && !self.startsWith('0.') && !['::/96', '64:ff9b::7f00:0/104', '64:ff9b::a9fe:0/112'].exists(c, cidr(c).containsIP(ip(self))))",message="must not be a loopback, link-local, multicast, broadcast or unspecified address"
+// +kubebuilder:validation:XValidation:rule="!isIP(self) || !['100.100.100.200/32', '168.63.129.16/32', '192.0.0.192/32', 'fd00:ec2::/32', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'].exists(c, cidr(c).containsIP(ip(self)))",message="must not be a cloud's metadata service"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|externalroute[.]internal)$')",message="must be outside the cluster: localhost and names of cluster services are not"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)$')",message="must not be a cloud's metadata service"
 type EndpointAddress string
@@ -212,11 +212,13 @@ type ConnectionPool struct {
 	// for ever when the pool is full.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
 	MaxConnections int32 `json:"maxConnections,omitempty"`
 
 	// maxPendingRequests is the number of requests that may wait for a connection; the next one gets 503. If left out, 2^32-1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
 	MaxPendingRequests int32 `json:"maxPendingRequests,omitempty"`
 
 	// connectTimeout is how long a connection may take. If left out, the mesh's (10s).
@@ -246,6 +248,7 @@ type OutlierDetection struct {
 	// consecutive5xxErrors is after how many errors in a row an address is taken out. If left out, 5.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
 	Consecutive5xxErrors int32 `json:"consecutive5xxErrors,omitempty"`
 
 	// interval is the time between two looks. If left out, 10s.

@@ -98,15 +98,17 @@ type StringMatch struct {
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: percent-encode other characters as clients do"
+// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: percent-encode other characters as clients do"
 type MatchText string
 
 // Regex is a regular expression of RE2's grammar.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
+// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: write other characters as escapes"
 // +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
+// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
+// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
 type Regex string
 
 // Rewrite changes path and authority of a request.
@@ -119,7 +121,9 @@ type Rewrite struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.matches('^/[-A-Za-z0-9._~!$&()*+,;=:@/%\\']*$')",message="must be a path: begin with / and hold only characters that RFC 3986 allows in a path (no query)"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*$')",message="must be a path: begin with / and hold only characters that RFC 3986 allows in a path (no query)"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('(/|%2[fF]|%5[cC])([.]|%2[eE]){1,2}(/|;|%2[fF]|%5[cC]|$)')",message="must not hold dot segments (/./ or /../), not even encoded ones"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('%([01][0-9A-Fa-f]|7[fF])')",message="must not hold encoded control characters"
 	URI string `json:"uri,omitempty"`
 
 	// uriRegexRewrite replaces the parts of the path that match an expression. The destination's base path is not put before it.
@@ -140,8 +144,10 @@ type RegexRewrite struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: write other characters as escapes"
 	// +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
+	// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
 	Match string `json:"match,omitempty"`
 
 	// rewrite is what is put in place, with \1 to \9 for groups and \0 for the whole part.
@@ -149,6 +155,7 @@ type RegexRewrite struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[!-~]*$') && !self.matches('[?#]')",message="must be printable ASCII without spaces, query or fragment"
+	// +kubebuilder:validation:XValidation:rule="self.matches(r'^([^\\\\]|\\\\[0-9\\\\])*$')",message="a backslash must be followed by a digit (a group of match) or by another backslash"
 	Rewrite string `json:"rewrite,omitempty"`
 }
 
@@ -217,6 +224,7 @@ type HeaderOperations struct {
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 256 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 256 characters: letters, digits and -!#$%&*+.^_|~ (use rewrite.authority for :authority)"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host is set by rewrite.authority alone"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding say where a message ends: they must be left to the proxy"
 	Set map[string]HeaderValue `json:"set,omitempty"`
 
 	// add puts these headers beside those of the same name.
@@ -226,6 +234,7 @@ type HeaderOperations struct {
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 256 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 256 characters: letters, digits and -!#$%&*+.^_|~ (use rewrite.authority for :authority)"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host is set by rewrite.authority alone"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding say where a message ends: they must be left to the proxy"
 	Add map[string]HeaderValue `json:"add,omitempty"`
 
 	// remove takes headers of these names away.
