@@ -1,0 +1,293 @@
+package mesh
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// inspection compares what the manifests of some folders promise with what the sidecars of a mesh that holds all of their objects do.
+type inspection struct {
+	// with is the mesh that holds the objects of all folders, without the one that lacks those of the folder under inspection.
+	with, without *mesh
+	// inPlace are the host:port that a route serves under a real name.
+	inPlace  map[string]bool
+	findings []string
+}
+
+// inspect returns what is wrong. That is data, not a failure, so that planted faults can ask for it.
+func inspect(t *testing.T, folders ...*folder) []string {
+	t.Helper()
+	i := &inspection{with: newMesh(t, objectsOf(folders, nil)), inPlace: map[string]bool{}}
+	for _, f := range folders {
+		_, inPlace := f.route.hosts()
+		for _, host := range inPlace {
+			i.inPlace[address(host, f.route.Spec.Port)] = true
+		}
+	}
+	for _, f := range folders {
+		i.without = newMesh(t, objectsOf(folders, f))
+		i.folder(f)
+	}
+	return i.findings
+}
+
+// objectsOf are all objects of the folders, but for those that one of them generates.
+func objectsOf(folders []*folder, missing *folder) []*unstructured.Unstructured {
+	var objects []*unstructured.Unstructured
+	for _, f := range folders {
+		objects = append(objects, f.existing...)
+		if f != missing {
+			objects = append(objects, f.generated...)
+		}
+	}
+	return objects
+}
+
+func (i *inspection) found(format string, args ...any) {
+	i.findings = append(i.findings, fmt.Sprintf(format, args...))
+}
+
+func (i *inspection) folder(f *folder) {
+	var labels map[string]string
+	if s := f.route.Spec.WorkloadSelector; s != nil {
+		labels = s.MatchLabels
+	}
+	own, ownBefore := i.with.sidecar(f.route.Metadata.Namespace, labels), i.without.sidecar(f.route.Metadata.Namespace, labels)
+	aliases, inPlace := f.route.hosts()
+	names := slices.Concat(aliases, inPlace)
+	for _, alias := range aliases {
+		names = append(names, f.qualified(alias)...)
+	}
+	i.requests(f, own, names)
+	i.upstreams(f, own)
+	i.directCalls(f, own, ownBefore)
+	i.otherPorts(f, own, ownBefore)
+	i.writtenCalls(f, own)
+	if labels != nil {
+		i.bystander(f, i.with.sidecar(f.route.Metadata.Namespace, nil))
+	}
+
+	for _, name := range f.route.Spec.ExportTo {
+		if name == "." {
+			continue
+		}
+		importer := strings.ReplaceAll(name, "*", "elsewhere")
+		other := i.with.sidecar(importer, nil)
+		for _, alias := range aliases {
+			i.requests(f, other, f.qualified(alias))
+		}
+		i.upstreams(f, other)
+		i.directCalls(f, other, i.without.sidecar(importer, nil))
+	}
+	if !slices.Contains(f.route.Spec.ExportTo, "*") {
+		for _, name := range i.with.sidecar("elsewhere", nil).differences(i.without.sidecar("elsewhere", nil)) {
+			i.found("a namespace that the route is not exported to has another %s", name)
+		}
+	}
+}
+
+// qualified are the names of an alias that other namespaces can use too.
+func (f *folder) qualified(alias string) []string {
+	name := alias + "." + f.route.Metadata.Namespace
+	return []string{name, name + ".svc", name + ".svc.cluster.local"}
+}
+
+// cluster is the Envoy cluster of a destination: of the subset that is named after route and destination, under the real name or a private one.
+func (f *folder) cluster(d destination) string {
+	const maxReadable = 63 - len("-0123456789")
+	readable := strings.ReplaceAll(f.route.Metadata.Name, ".", "-") + "-" + d.Name
+	readable = strings.TrimRight(readable[:min(len(readable), maxReadable)], "-")
+	subset := regexp.MustCompile("^" + regexp.QuoteMeta(readable) + "-[0-9a-f]{10}$")
+	for _, object := range f.generated {
+		if object.GetKind() != "DestinationRule" {
+			continue
+		}
+		host, _, _ := unstructured.NestedString(object.Object, "spec", "host")
+		if private := strings.HasSuffix(host, "."+f.route.Metadata.Namespace+".externalroute.internal"); private != d.private || !private && host != d.host {
+			continue
+		}
+		subsets, _, _ := unstructured.NestedSlice(object.Object, "spec", "subsets")
+		for _, s := range subsets {
+			if name, _ := s.(map[string]any)["name"].(string); subset.MatchString(name) {
+				return fmt.Sprintf("outbound|%d|%s|%s", d.port, name, host)
+			}
+		}
+	}
+	return fmt.Sprintf("(a subset %s for destination %s)", subset, d.Name)
+}
+
+// requests sends probes to every name, with and without the port, and compares all that becomes of them with what the manifest promises.
+func (i *inspection) requests(f *folder, s *sidecar, names []string) {
+	reached := map[int]bool{}
+	for _, name := range names {
+		for _, host := range []string{name, address(name, f.route.Spec.Port)} {
+			for _, probe := range f.route.probes() {
+				want, rule := f.route.answer(probe, f.cluster)
+				reached[rule] = true
+				got, err := s.answer(i.addressOf(f, name), host, f.route.Spec.Port, probe)
+				if err != nil {
+					i.found("%s http://%s%s: %v", probe.method, host, probe.path, err)
+					return
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					i.found("%s http://%s%s %v (-want +got):\n%s", probe.method, host, probe.path, probe.headers, diff)
+					return // the same mistake shows under every name
+				}
+			}
+		}
+	}
+	for rule := range f.route.Spec.Rules {
+		if !reached[rule] {
+			i.found("no probe reached rules[%d]: the folder needs another one, or the rule is dead", rule)
+		}
+	}
+}
+
+// addressOf is where a name leads: to the Service, or somewhere outside.
+func (i *inspection) addressOf(f *folder, name string) string {
+	service, _, _ := strings.Cut(name, ".")
+	if a := i.with.addresses[service+"."+f.route.Metadata.Namespace]; a != "" {
+		return a
+	}
+	return "203.0.113.1"
+}
+
+func (i *inspection) upstreams(f *folder, s *sidecar) {
+	for _, d := range f.route.Spec.Destinations {
+		got, err := s.upstream(f.cluster(d))
+		if err != nil {
+			i.found("destination %s: %v", d.Name, err)
+			continue
+		}
+		if diff := cmp.Diff(f.route.upstream(d), got); diff != "" {
+			i.found("destination %s, cluster %s (-want +got):\n%s", d.Name, f.cluster(d), diff)
+		}
+	}
+}
+
+// directCalls are those that an application makes to the real host itself: they must work as if there were no route, but for scope Host.
+func (i *inspection) directCalls(f *folder, s, before *sidecar) {
+	for _, d := range f.route.Spec.Destinations {
+		call := fmt.Sprintf("a direct call of %s://%s", d.scheme, address(d.host, d.port))
+		var got, without string
+		if d.scheme == "https" {
+			got, without = s.direct(d.host, d.port), before.direct(d.host, d.port)
+		} else {
+			if i.inPlace[address(d.host, d.port)] {
+				continue
+			}
+			got, without = s.plain(d.authority, d.port), before.plain(d.authority, d.port)
+		}
+		if d.private {
+			if got != without || s.clusters[got] == nil {
+				i.found("%s lands on %s, and on %s without the route", call, got, without)
+			}
+			continue
+		}
+		if want := fmt.Sprintf("outbound|%d||%s", d.port, d.host); got != want {
+			i.found("%s lands on %s, not on %s", call, got, want)
+			continue
+		}
+		settings, err := s.tls(got)
+		if err != nil {
+			i.found("%s: %v", call, err)
+			continue
+		}
+		if diff := cmp.Diff(f.hostWide(d), settings); diff != "" {
+			i.found("%s lands on a cluster with other TLS (-want +got):\n%s", call, diff)
+		}
+	}
+}
+
+// plain is the cluster of a direct call over plain http.
+func (s *sidecar) plain(authority string, port int) string {
+	got, err := s.answer("203.0.113.1", authority, port, request{method: "GET", path: "/"})
+	if err != nil || len(got.Targets) == 0 {
+		return fmt.Sprintf("nothing (%v)", err)
+	}
+	return got.Targets[0].Cluster
+}
+
+// hostWide is the TLS that the whole namespace speaks to the https port of a destination's host: none, but in scope Host.
+func (f *folder) hostWide(d destination) *tlsSettings {
+	for _, other := range f.route.Spec.Destinations {
+		if other.host == d.host && other.port == d.port && other.scheme == d.scheme && other.TLS.Scope == "Host" {
+			return f.route.tls(other)
+		}
+	}
+	return nil
+}
+
+// otherPorts of an existing Service keep their own traffic.
+func (i *inspection) otherPorts(f *folder, s, before *sidecar) {
+	for _, object := range f.existing {
+		ports, _, _ := unstructured.NestedSlice(object.Object, "spec", "ports")
+		for _, p := range ports {
+			port, _ := p.(map[string]any)["port"].(int64)
+			if object.GetKind() != "Service" || int(port) == f.route.Spec.Port {
+				continue
+			}
+			host := address(object.GetName(), int(port))
+			want, _ := before.answer(i.addressOf(f, object.GetName()), host, int(port), request{method: "GET", path: "/a"})
+			got, _ := s.answer(i.addressOf(f, object.GetName()), host, int(port), request{method: "GET", path: "/a"})
+			if diff := cmp.Diff(want, got); diff != "" || len(got.Targets) != 1 {
+				i.found("http://%s is no longer as without the route (-without +with):\n%s", host, diff)
+			}
+		}
+	}
+}
+
+// bystander is a pod that the route's workloadSelector does not select: its calls go to the Service as if there were no route.
+func (i *inspection) bystander(f *folder, s *sidecar) {
+	aliases, _ := f.route.hosts()
+	for _, alias := range aliases {
+		want := fmt.Sprintf("outbound|%d||%s.%s.svc.cluster.local", f.route.Spec.Port, alias, f.route.Metadata.Namespace)
+		for _, probe := range f.route.probes() {
+			got, err := s.answer(i.addressOf(f, alias), alias, f.route.Spec.Port, probe)
+			if err != nil || len(got.Targets) != 1 || got.Targets[0] != (target{Cluster: want}) || got.Path != probe.path || got.RequestHeaders != nil {
+				i.found("a pod without the labels calls http://%s%s: %+v %v", alias, probe.path, got, err)
+			}
+		}
+	}
+	for _, d := range f.route.Spec.Destinations {
+		if s.clusters[f.cluster(d)] != nil {
+			i.found("a pod without the labels has cluster %s", f.cluster(d))
+		}
+	}
+}
+
+// writtenCalls are those of calls.yaml: what a person says that must happen.
+func (i *inspection) writtenCalls(f *folder, s *sidecar) {
+	for _, c := range f.calls {
+		headers := map[string]string{}
+		for name, value := range c.Headers {
+			headers[strings.ToLower(name)] = value
+		}
+		if c.Method == "" {
+			c.Method = "GET"
+		}
+		aliases, inPlace := f.route.hosts()
+		host := slices.Concat(aliases, inPlace)[0]
+		got, err := s.answer(i.addressOf(f, host), net.JoinHostPort(host, strconv.Itoa(f.route.Spec.Port)), f.route.Spec.Port, request{c.Method, c.Path, headers})
+		if err != nil {
+			i.found("calls.yaml, %s %s: %v", c.Method, c.Path, err)
+			continue
+		}
+		to := slices.IndexFunc(f.route.Spec.Destinations, func(d destination) bool { return d.Name == c.WantDestination })
+		switch {
+		case c.WantPath != "" && c.WantPath != got.Path,
+			c.WantStatus != got.Status,
+			c.WantAuthority != "" && !slices.ContainsFunc(got.Targets, func(t target) bool { return t.Authority == c.WantAuthority }),
+			c.WantDestination != "" && (to < 0 || !slices.ContainsFunc(got.Targets, func(t target) bool { return t.Cluster == f.cluster(f.route.Spec.Destinations[to]) })):
+			i.found("calls.yaml, %s %s: want %+v, got %+v", c.Method, c.Path, c, got)
+		}
+	}
+}
