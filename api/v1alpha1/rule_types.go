@@ -63,7 +63,7 @@ type Match struct {
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
-	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:MaxProperties=12
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 1024 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 1024 characters: letters, digits and -!#$%&*+.^_|~"
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['uri', 'scheme', 'method', 'authority']))",message="Istio ignores conditions on headers named uri, scheme, method or authority: use uri and method"
 	Headers map[string]StringMatch `json:"headers,omitempty"`
@@ -72,7 +72,7 @@ type Match struct {
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
-	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:MaxProperties=12
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 1024 && k.matches('^[-A-Za-z0-9._~!$()*+,;:@/?%\\\\[\\\\]\\']+$'))",message="each key must be a parameter's name as it goes over the wire, of at most 1024 characters: percent-encode what RFC 3986 does not allow in a query"
 	QueryParams map[string]StringMatch `json:"queryParams,omitempty"`
 }
@@ -98,14 +98,14 @@ type StringMatch struct {
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: percent-encode other characters as clients do"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: percent-encode other characters as clients do"
 type MatchText string
 
 // Regex is a regular expression of RE2's grammar.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
-// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: write other characters as escapes"
+// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
 // +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
 // +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
 // +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
@@ -116,8 +116,8 @@ type Regex string
 // +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="!(has(self.uri) && has(self.uriRegexRewrite))",fieldPath=".uriRegexRewrite",message="must not stand beside uri"
 type Rewrite struct {
-	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, and all for none. The destination's
-	// base path is not put before it.
+	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, the leading / where there is no uri
+	// match. The destination's base path is not put before it.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -144,7 +144,7 @@ type RegexRewrite struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[^ -~]')",message="must be printable ASCII: write other characters as escapes"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
 	// +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
 	// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
 	// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"

@@ -26,7 +26,7 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 		},
 	}
 	if d := u.hostWide(); d != nil {
-		rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: tlsFor(route.Namespace, d)}
+		rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: tlsFor(route.Namespace, d), PortLevelSettings: plaintext(u.plainPorts)}
 	}
 	if s := route.Spec.WorkloadSelector; s != nil {
 		rule.Spec.WorkloadSelector = &istiotype.WorkloadSelector{MatchLabels: selectorLabels(s)}
@@ -42,6 +42,18 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 		})
 	}
 	return rule
+}
+
+// plaintext keeps host-wide TLS away from the ports on which the route itself declares plain http.
+func plaintext(ports []uint32) []*istio.TrafficPolicy_PortTrafficPolicy {
+	var settings []*istio.TrafficPolicy_PortTrafficPolicy
+	for _, port := range ports {
+		settings = append(settings, &istio.TrafficPolicy_PortTrafficPolicy{
+			Port: &istio.PortSelector{Number: port},
+			Tls:  &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_DISABLE},
+		})
+	}
+	return settings
 }
 
 // tlsFor writes SNI and subject alternative names together: Istio stops checking the certificate's name when sni stands alone

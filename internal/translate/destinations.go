@@ -149,6 +149,8 @@ type upstream struct {
 	destinations []*destination
 	// plainPort is the port on which the host is upgraded in place, else 0.
 	plainPort uint32
+	// plainPorts are all of the host's ports on which the route declares plain http.
+	plainPorts []uint32
 }
 
 // groupUpstreams returns the distinct upstreams in the order of the destinations.
@@ -171,7 +173,27 @@ func groupUpstreams(route *v1alpha1.ExternalRoute, inPlace []string, destination
 			upstreams[first].plainPort = plainPort
 		}
 	}
+	for _, u := range upstreams {
+		u.plainPorts = plainPorts(upstreams, u.name)
+	}
 	return upstreams
+}
+
+func plainPorts(upstreams []*upstream, name string) []uint32 {
+	var ports []uint32
+	for _, u := range upstreams {
+		if u.name != name {
+			continue
+		}
+		if d := u.destinations[0]; !d.tls {
+			ports = append(ports, d.port)
+		}
+		if u.plainPort != 0 {
+			ports = append(ports, u.plainPort)
+		}
+	}
+	slices.Sort(ports)
+	return ports
 }
 
 // hostWide is the destination whose TLS settings the whole namespace uses for the host, or nil.

@@ -39,9 +39,19 @@ func Manifest(object Object) (*unstructured.Unstructured, error) {
 func writeDisabledTLS(spec map[string]any) {
 	subsets, _ := spec["subsets"].([]any)
 	for _, subset := range subsets {
-		if tls, found, _ := unstructured.NestedMap(subset.(map[string]any), "trafficPolicy", "tls"); found && tls["mode"] == nil {
-			_ = unstructured.SetNestedField(subset.(map[string]any), "DISABLE", "trafficPolicy", "tls", "mode")
-		}
+		policy, _ := subset.(map[string]any)["trafficPolicy"].(map[string]any)
+		writeMode(policy)
+	}
+	ports, _, _ := unstructured.NestedFieldNoCopy(spec, "trafficPolicy", "portLevelSettings")
+	settings, _ := ports.([]any)
+	for _, port := range settings {
+		writeMode(port.(map[string]any))
+	}
+}
+
+func writeMode(policy map[string]any) {
+	if tls, found := policy["tls"].(map[string]any); found && tls["mode"] == nil {
+		tls["mode"] = "DISABLE"
 	}
 }
 

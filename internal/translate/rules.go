@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -80,16 +79,13 @@ func checkRegexRewrite(r *v1alpha1.RegexRewrite, path *field.Path) *field.Error 
 		return problem
 	}
 	groups := regexp.MustCompile(r.Match).NumSubexp()
-	for i := 0; i < len(r.Rewrite); i++ {
+	for i := 0; i+1 < len(r.Rewrite); i++ {
 		if r.Rewrite[i] != '\\' {
 			continue
 		}
-		i++
-		switch {
-		case i == len(r.Rewrite) || (r.Rewrite[i] != '\\' && (r.Rewrite[i] < '0' || r.Rewrite[i] > '9')):
-			return field.Invalid(path.Child("rewrite"), r.Rewrite, `after \ must come the number of a group, or \ for the character itself`)
-		case r.Rewrite[i] != '\\' && int(r.Rewrite[i]-'0') > groups:
-			return field.Invalid(path.Child("rewrite"), r.Rewrite, "names group "+strconv.Itoa(int(r.Rewrite[i]-'0'))+", and match has "+strconv.Itoa(groups))
+		i++ // what follows a backslash is a digit or a backslash, by schema
+		if group := int(r.Rewrite[i] - '0'); r.Rewrite[i] != '\\' && group > groups {
+			return field.Invalid(path.Child("rewrite"), r.Rewrite, fmt.Sprintf("names group %d, and match has %d", group, groups))
 		}
 	}
 	return nil

@@ -37,6 +37,7 @@ type ControlPlane struct {
 	KubeconfigFile string       // the admin's, for other processes
 	Assets         string       // the folder of kube-apiserver, etcd, kube-controller-manager and kubectl
 	Dir            string       // kubeconfigs and logs
+	Etcd           string       // etcd's URL
 
 	environment envtest.Environment
 	controllers *exec.Cmd

@@ -88,6 +88,7 @@ func (c *ControlPlane) startAPIServer(address string) error {
 	if c.Config, err = c.environment.Start(); err != nil {
 		return err
 	}
+	c.Etcd = c.environment.ControlPlane.Etcd.URL.String()
 	c.KubeconfigFile = filepath.Join(c.Dir, "admin.kubeconfig")
 	return os.WriteFile(c.KubeconfigFile, c.environment.KubeConfig, 0o600)
 }

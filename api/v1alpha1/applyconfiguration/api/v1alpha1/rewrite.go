@@ -9,8 +9,8 @@ package v1alpha1
 //
 // Rewrite changes path and authority of a request.
 type RewriteApplyConfiguration struct {
-	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, and all for none. The destination's
-	// base path is not put before it.
+	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, the leading / where there is no uri
+	// match. The destination's base path is not put before it.
 	URI *string `json:"uri,omitempty"`
 	// uriRegexRewrite replaces the parts of the path that match an expression. The destination's base path is not put before it.
 	URIRegexRewrite *RegexRewriteApplyConfiguration `json:"uriRegexRewrite,omitempty"`
