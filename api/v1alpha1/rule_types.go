@@ -106,7 +106,7 @@ type MatchText string
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
 // +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
-// +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
+// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
 // +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
 // +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
 type Regex string
@@ -145,7 +145,7 @@ type RegexRewrite struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
-	// +kubebuilder:validation:XValidation:rule="''.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
+	// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
 	// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
 	// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
 	Match string `json:"match,omitempty"`

@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
@@ -69,7 +68,7 @@ func (c *ControlPlane) startAPIServer(address string) error {
 			APIServer:   &envtest.APIServer{Path: apiServer, Out: apiServerLog, Err: apiServerLog},
 			KubectlPath: filepath.Join(c.Assets, "kubectl"),
 		},
-		UseExistingCluster:       ptr.To(false),   // whatever the environment says: tests create and delete
+		UseExistingCluster:       new(false),      // whatever the environment says: tests create and delete
 		ControlPlaneStartTimeout: 2 * time.Minute, // a busy machine
 		ControlPlaneStopTimeout:  time.Minute,
 	}
@@ -83,7 +82,7 @@ func (c *ControlPlane) startAPIServer(address string) error {
 		if err := listener.Close(); err != nil {
 			return err
 		}
-		server.SecureServing.Address, server.SecureServing.Port = address, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+		server.Address, server.Port = address, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	}
 	if c.Config, err = c.environment.Start(); err != nil {
 		return err
@@ -108,7 +107,7 @@ func (c *ControlPlane) startControllers() error {
 		"--secure-port=0",
 	)
 	c.controllers.Stdout, c.controllers.Stderr = log, log
-	c.controllers.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for this process, which then ends them in order
+	c.controllers.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us, who end them in order
 	if err := c.controllers.Start(); err != nil {
 		c.controllers = nil
 		return err

@@ -1,0 +1,131 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# What the targets below can be told: `make deploy IMG=registry.example.com/externalroute:v1`.
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+IMG       ?= externalroute:$(VERSION)
+PLATFORMS ?= linux/amd64,linux/arm64
+DOCKER    ?= docker
+KUBECTL   ?= kubectl
+TESTFLAGS ?=
+ARGS      ?=
+
+TOOL      := go tool -modfile=hack/tools/go.mod
+PATIENTLY := hack/tools/patiently.sh
+LINTER    := bin/golangci-lint
+MODULES   := $(dir $(shell find . -name go.mod -not -path "./bin/*"))
+SCRIPTS   := .ci/run $(shell find hack test -name '*.sh')
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go api/v1alpha1/applyconfiguration config/crd/bases config/rbac/role.yaml docs/api-reference.md
+
+##@ General
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "; printf "make TARGET [VARIABLE=VALUE ...]\n"} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Show the main job on a real control plane; KEEP=1 leaves it running
+	@mkdir -p bin; hack/controlplane/build.sh >/dev/null; go build -o bin/demo ./hack/demo; exec bin/demo $(if $(KEEP),-keep)
+
+##@ Development
+
+.PHONY: generate
+generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC and the API reference
+	$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
+	  crd rbac:roleName=manager-role paths=./api/... paths=./internal/controller/... \
+	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+	$(TOOL) crd-ref-docs --source-path=api --config=hack/tools/api-reference/config.yaml --templates-dir=hack/tools/api-reference --renderer=markdown --output-path=docs/api-reference.md --log-level=WARN
+
+.PHONY: fmt
+fmt: $(LINTER) ## Format the Go code
+	$(LINTER) fmt ./...
+
+.PHONY: verify
+verify: ## Check that what is generated is up to date, modules are tidy, and code and scripts are sound
+	@before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
+	tar -cf - $(GENERATED) | tar -xf - -C "$$before"; \
+	$(PATIENTLY) generating $(MAKE) --no-print-directory generate; \
+	for path in $(GENERATED); do diff -ruN "$$before/$$path" "$$path" || stale=yes; done; \
+	if [[ -n "$${stale:-}" ]]; then echo "generated files were not up to date: commit what make generate wrote" >&2; exit 1; fi
+	@for module in $(MODULES); do echo "tidy? $$module"; (cd "$$module" && go mod tidy -diff); done
+	$(PATIENTLY) vetting go vet ./...
+	@if command -v shellcheck >/dev/null; then echo "shellcheck $(SCRIPTS)"; shellcheck $(SCRIPTS); else echo "shellcheck is not installed: scripts were not checked"; fi
+
+.PHONY: lint
+lint: $(LINTER) ## Lint the Go code, and the API by the rules of Kubernetes
+	$(LINTER) config verify
+	$(PATIENTLY) linting $(LINTER) run ./...
+
+.PHONY: controlplane
+controlplane: ## Build kube-apiserver, etcd, kube-controller-manager and kubectl once; print their folder as the last line
+	@hack/controlplane/build.sh
+
+.PHONY: test
+test: ## Run the tests of this module, on a real API server where they need one; TESTFLAGS are passed on
+	@assets=$$(hack/controlplane/build.sh | tail -n 1); \
+	echo "KUBEBUILDER_ASSETS=$$assets go test -timeout 20m $(TESTFLAGS) ./..."; \
+	KUBEBUILDER_ASSETS=$$assets $(PATIENTLY) testing go test -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: mesh
+mesh: ## Run what the operator generates through Istio's own validators, analyzers and simulation
+	$(PATIENTLY) "building Istio and testing (7 minutes on a cold cache)" go test -C test/mesh -timeout 40m $(TESTFLAGS) ./...
+
+.PHONY: e2e
+e2e: ## Send real requests through a real istiod and Envoy (as root)
+	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 20m
+
+##@ Build
+
+.PHONY: build
+build: ## Build the manager and the kubectl plugin into bin/
+	$(PATIENTLY) building env CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: run
+run: ## Run the manager on this machine against the current kubeconfig; ARGS are its flags
+	go run ./cmd/manager $(ARGS)
+
+.PHONY: docker-build
+docker-build: ## Build the image IMG for this machine
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMG) .
+
+.PHONY: docker-buildx
+docker-buildx: ## Build the image IMG for PLATFORMS and push it
+	$(DOCKER) buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --push -t $(IMG) .
+
+.PHONY: build-installer
+build-installer: ## Write everything that a cluster needs to dist/install.yaml, with the image IMG
+	@mkdir -p dist
+	@$(call manifests,config/default) >dist/install.yaml
+	@echo dist/install.yaml
+
+##@ Deployment, to the cluster of the current kubeconfig
+
+.PHONY: install
+install: ## Install the CRD
+	$(TOOL) kustomize build config/crd | $(KUBECTL) apply --server-side -f -
+
+.PHONY: uninstall
+uninstall: ## Remove the CRD, and with it every ExternalRoute and what was generated for it
+	$(TOOL) kustomize build config/crd | $(KUBECTL) delete --ignore-not-found -f -
+
+.PHONY: deploy
+deploy: ## Install the CRD, the rights and the manager, with the image IMG
+	$(call manifests,config/default) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove all that deploy installed, the CRD and every ExternalRoute too
+	$(call manifests,config/default) | $(KUBECTL) delete --ignore-not-found -f -
+
+# The image is put in on the way, so that no target edits a file of the repository.
+manifests = $(TOOL) kustomize build $(1) | sed 's|image: controller:latest|image: $(IMG)|'
+
+$(LINTER): hack/tools/lint/go.mod hack/tools/lint/go.sum
+	@mkdir -p bin
+	$(PATIENTLY) "building golangci-lint (2 minutes on a cold cache)" \
+	  go build -C hack/tools/lint -trimpath -o ../../../$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter
+	@touch $@
