@@ -12,7 +12,6 @@ type Destination struct {
 	// name is what rules call this destination. If left out, primary.
 	// +optional
 	// +default="primary"
-	// +kubebuilder:default=primary
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens"
@@ -27,7 +26,6 @@ type Destination struct {
 	// 1; 0 sends it nothing.
 	// +optional
 	// +default=1
-	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Weight *int32 `json:"weight,omitempty"`
@@ -35,7 +33,6 @@ type Destination struct {
 	// resolution is how addresses are found: DNS (if left out) uses all that DNS answers, DNS_ROUND_ROBIN the first one, STATIC those in endpoints.
 	// +optional
 	// +default="DNS"
-	// +kubebuilder:default=DNS
 	Resolution Resolution `json:"resolution,omitempty"`
 
 	// endpoints are other addresses to dial; authority, SNI and the check of the certificate stay with the URL's host. If left out, that host.
@@ -68,7 +65,7 @@ type Destination struct {
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#]*([/?#]|$)') || self.matches('^https?://([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?([:/?#]|$)')",message="the host must be a lower-case DNS name of two labels or more (punycode for other alphabets): no IP address, no wildcard, no underscore, no trailing dot"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#]{254}')",message="the host must be at most 253 characters long"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#:]*:') || self.matches('^https?://[^/:]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?#]|$)')",message="the port must be a number from 1 to 65535"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)([:/?#]|$)')",message="the host must not be a cloud's metadata service"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/?#]+/') || self.matches('^https?://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must be written as it goes over the wire: percent-encode what RFC 3986 does not allow in a path"
 // +kubebuilder:validation:XValidation:rule="!self.matches('(/|%2[fF]|%5[cC])([.]|%2[eE]){1,2}(/|;|%2[fF]|%5[cC]|$)')",message="the path must not hold dot segments (/./ or /../), not even encoded ones"
@@ -109,12 +106,13 @@ type Endpoint struct {
 // +kubebuilder:validation:XValidation:rule="isIP(self) || self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be an IP address in its usual spelling or a lower-case DNS name of two labels or more"
 // +kubebuilder:validation:XValidation:rule="!isIP(self) || (ip(self).isGlobalUnicast() && !self.startsWith('0.') && !['::/96', '64:ff9b::7f00:0/104', '64:ff9b::a9fe:0/112'].exists(c, cidr(c).containsIP(ip(self))))",message="must not be a loopback, link-local, multicast, broadcast or unspecified address"
 // +kubebuilder:validation:XValidation:rule="!isIP(self) || !['100.100.100.200/32', '168.63.129.16/32', '192.0.0.192/32', 'fd00:ec2::/32', 'fd20:ce::254/128', 'fd00:c1::a9fe:a9fe/128'].exists(c, cidr(c).containsIP(ip(self)))",message="must not be a cloud's metadata service"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|externalroute[.]internal)$')",message="must be outside the cluster: localhost and names of cluster services are not"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)$')",message="must be outside the cluster: localhost and names of cluster services are not"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)$')",message="must not be a cloud's metadata service"
 type EndpointAddress string
 
 // TLS says how TLS is spoken to a destination.
 //
+// +kubebuilder:validation:MinProperties=0
 // +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'MUTUAL' || has(self.credentialName)",fieldPath=".credentialName",message="mode MUTUAL needs credentialName, the Secret with the client certificate"
 // +kubebuilder:validation:XValidation:rule="!has(self.credentialName) || (has(self.mode) && self.mode == 'MUTUAL')",fieldPath=".mode",message="credentialName needs mode MUTUAL"
 // +kubebuilder:validation:XValidation:rule="!(has(self.credentialName) && has(self.caConfigMap))",fieldPath=".caConfigMap",message="must not stand beside credentialName: the Secret holds ca.crt too"
@@ -128,7 +126,6 @@ type TLS struct {
 	// itself goes on working. Host does it for every call of the namespace to the host, which breaks those that speak TLS already.
 	// +optional
 	// +default="Route"
-	// +kubebuilder:default=Route
 	Scope TLSScope `json:"scope,omitempty"`
 
 	// sni is the server name sent in the handshake. If left out, the URL's host.
@@ -259,9 +256,9 @@ type OutlierDetection struct {
 	// +optional
 	BaseEjectionTime Duration `json:"baseEjectionTime,omitempty"`
 
-	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10.
+	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10. (Istio takes 0 for left out, so it is refused.)
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
-	MaxEjectionPercent *int32 `json:"maxEjectionPercent,omitempty"`
+	MaxEjectionPercent int32 `json:"maxEjectionPercent,omitempty"`
 }

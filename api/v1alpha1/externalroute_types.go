@@ -27,7 +27,7 @@ type ExternalRoute struct {
 
 	// status is what the operator found and did.
 	// +optional
-	// +kubebuilder:default={conditions: {{type: "Accepted", status: "Unknown", reason: "Pending", message: "The operator has not looked at this route yet.", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Ready", status: "Unknown", reason: "Pending", message: "The operator has not looked at this route yet.", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
+	// +default={"conditions":[{"type":"Accepted","status":"Unknown","reason":"Pending","message":"The operator has not looked at this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"},{"type":"Ready","status":"Unknown","reason":"Pending","message":"The operator has not looked at this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"}]}
 	Status ExternalRouteStatus `json:"status,omitzero"`
 }
 
@@ -61,7 +61,6 @@ type ExternalRouteSpec struct {
 	// port is the HTTP port on which the hosts are served. If left out, 80. For a host that is upgraded in place it may not be the https port.
 	// +optional
 	// +default=80
-	// +kubebuilder:default=80
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port,omitempty"`
@@ -70,7 +69,6 @@ type ExternalRouteSpec struct {
 	// An existing Service is used as it is and never changed.
 	// +optional
 	// +default="IfMissing"
-	// +kubebuilder:default=IfMissing
 	ServiceCreationPolicy ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 
 	// destinations are the external hosts.
@@ -85,6 +83,7 @@ type ExternalRouteSpec struct {
 	// request goes to the destinations by their weights.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.size() : 0).sum() <= 64",message="all rules together may have 64 matches: use a second route for more"
 	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.map(m, (has(m.headers) ? m.headers.size() : 0) + (has(m.queryParams) ? m.queryParams.size() : 0)).sum() : 0).sum() <= 48",message="all rules together may match on 48 headers and query parameters: use a second route for more"
@@ -99,14 +98,13 @@ type ExternalRouteSpec struct {
 	// before it leaves for a third party: Remove (if left out), or Keep.
 	// +optional
 	// +default="Remove"
-	// +kubebuilder:default=Remove
 	MeshHeaders MeshHeaders `json:"meshHeaders,omitempty"`
 
 	// exportTo are the namespaces in which the route works: "." (if left out) is its own, "*" alone is all of them; other namespaces by name, always
 	// beside ".".
 	// +optional
 	// +listType=set
-	// +kubebuilder:default={"."}
+	// +default=["."]
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:XValidation:rule="self == ['*'] || self.exists(n, n == '.')",message="must hold \".\" (without it the route's own namespace gets 503), or be \"*\" alone"

@@ -170,7 +170,6 @@ type RuleDestination struct {
 	// weight is its share, in relation to the other weights. If left out, 1; 0 sends it nothing.
 	// +optional
 	// +default=1
-	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Weight *int32 `json:"weight,omitempty"`

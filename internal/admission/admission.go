@@ -7,7 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -17,7 +17,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -83,29 +83,47 @@ func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructur
 	var problems field.ErrorList
 
 	unknown := pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
-	sort.Strings(unknown)
-	for _, name := range unknown {
+	for _, name := range slices.Sorted(slices.Values(unknown)) {
 		problems = append(problems, field.Invalid(field.NewPath(name), field.OmitValueType{}, "unknown field"))
+	}
+	if len(problems) > 0 { // the API server does not get further with such a manifest
+		return nil, problems
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, a.structural)
 	defaulting.Default(object, a.structural)
 
-	if name := manifest.GetName(); name == "" {
-		problems = append(problems, field.Required(field.NewPath("metadata", "name"), ""))
-	} else {
-		for _, message := range path.IsValidPathSegmentName(name) {
-			problems = append(problems, field.Invalid(field.NewPath("metadata", "name"), name, message))
-		}
-	}
+	problems = checkName(manifest.GetName())
 	problems = append(problems, validation.ValidateCustomResource(nil, object, a.schema)...)
 	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, a.structural, object)...)
-	if len(problems) > 0 { // the API server skips the rules then, too
+	if !slices.ContainsFunc(problems, blocksRules) {
+		broken, _ := a.rules.Validate(ctx, nil, a.structural, object, nil, celconfig.RuntimeCELCostBudget)
+		problems = append(problems, broken...)
+	}
+	if len(problems) > 0 {
 		return nil, problems
 	}
-	if broken, _ := a.rules.Validate(ctx, nil, a.structural, object, nil, celconfig.RuntimeCELCostBudget); len(broken) > 0 {
-		return nil, broken
-	}
 	return decode(object)
+}
+
+func checkName(name string) field.ErrorList {
+	path := field.NewPath("metadata", "name")
+	if name == "" {
+		return field.ErrorList{field.Required(path, "name is required")}
+	}
+	var problems field.ErrorList
+	for _, message := range apivalidation.NameIsDNSSubdomain(name, false) {
+		problems = append(problems, field.Invalid(path, name, message))
+	}
+	return problems
+}
+
+// blocksRules says whether the API server skips the CEL rules because of a problem: its list is apiextensions-apiserver's hasBlockingErr.
+func blocksRules(problem *field.Error) bool {
+	switch problem.Type {
+	case field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeNotSupported, field.ErrorTypeTypeInvalid:
+		return true
+	}
+	return false
 }
 
 func decode(object map[string]any) (*v1alpha1.ExternalRoute, field.ErrorList) {

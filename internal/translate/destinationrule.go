@@ -124,14 +124,12 @@ func outlierDetection(outlier *v1alpha1.OutlierDetection) *istio.OutlierDetectio
 		return nil
 	}
 	settings := &istio.OutlierDetection{
-		Interval:         duration(outlier.Interval),
-		BaseEjectionTime: duration(outlier.BaseEjectionTime),
+		Interval:           duration(outlier.Interval),
+		BaseEjectionTime:   duration(outlier.BaseEjectionTime),
+		MaxEjectionPercent: outlier.MaxEjectionPercent,
 	}
 	if outlier.Consecutive5xxErrors != 0 {
 		settings.Consecutive_5XxErrors = wrapperspb.UInt32(uint32(outlier.Consecutive5xxErrors)) //nolint:gosec // positive by schema
-	}
-	if outlier.MaxEjectionPercent != nil {
-		settings.MaxEjectionPercent = *outlier.MaxEjectionPercent
 	}
 	return settings
 }

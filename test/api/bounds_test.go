@@ -69,7 +69,7 @@ var fromTo = map[string][2]int{
 	"destinations[0].connectionPool.maxPendingRequests":       {1, 1<<31 - 1},
 	"destinations[0].connectionPool.maxRequestsPerConnection": {1, 1 << 29},
 	"destinations[0].outlierDetection.consecutive5xxErrors":   {1, 1<<31 - 1},
-	"destinations[0].outlierDetection.maxEjectionPercent":     {0, 100},
+	"destinations[0].outlierDetection.maxEjectionPercent":     {1, 100},
 	"rules[0].destinations[0].weight":                         {0, 1000000},
 	"rules[0].retries.attempts":                               {0, 100},
 	"rules[0].fault.abort.percentage":                         {0, 100},

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/config/crd"
@@ -123,7 +124,7 @@ func demands(path string, s apiextensionsv1.JSONSchemaProps) []demand {
 	for keyword, is := range map[string]bool{
 		"minLength": s.MinLength != nil, "maxLength": s.MaxLength != nil, "minimum": s.Minimum != nil, "maximum": s.Maximum != nil,
 		"enum":     len(s.Enum) > 0,
-		"minItems": s.MinItems != nil, "maxItems": s.MaxItems != nil, "minProperties": s.MinProperties != nil,
+		"minItems": ptr.Deref(s.MinItems, 0) > 0, "maxItems": s.MaxItems != nil, "minProperties": ptr.Deref(s.MinProperties, 0) > 0,
 		"maxProperties": s.MaxProperties != nil,
 	} {
 		if is {

@@ -19,7 +19,7 @@ type OutlierDetectionApplyConfiguration struct {
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
 	// baseEjectionTime is how long an address stays out, times the number of times that it was. If left out, 30s.
 	BaseEjectionTime *apiv1alpha1.Duration `json:"baseEjectionTime,omitempty"`
-	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10.
+	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10. (Istio takes 0 for left out, so it is refused.)
 	MaxEjectionPercent *int32 `json:"maxEjectionPercent,omitempty"`
 }
 
