@@ -73,7 +73,7 @@ test: ## Run the tests of this module, on a real API server where they need one;
 
 .PHONY: mesh
 mesh: ## Run what the operator generates through Istio's own validators, analyzers and simulation
-	$(PATIENTLY) "building Istio and testing (7 minutes on a cold cache)" go test -C test/mesh -timeout 40m $(TESTFLAGS) ./...
+	$(PATIENTLY) "building Istio and testing (7 minutes on a cold cache)" go test -C test/mesh -count=1 -timeout 40m $(TESTFLAGS) ./...
 
 .PHONY: e2e
 e2e: ## Send real requests through a real istiod and Envoy (as root)

@@ -119,11 +119,9 @@ func checkName(name string) field.ErrorList {
 
 // blocksRules says whether the API server skips the CEL rules because of a problem: its list is apiextensions-apiserver's hasBlockingErr.
 func blocksRules(problem *field.Error) bool {
-	switch problem.Type {
-	case field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeNotSupported, field.ErrorTypeTypeInvalid:
-		return true
-	}
-	return false
+	return slices.Contains([]field.ErrorType{
+		field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeNotSupported, field.ErrorTypeTypeInvalid,
+	}, problem.Type)
 }
 
 func decode(object map[string]any) (*v1alpha1.ExternalRoute, field.ErrorList) {

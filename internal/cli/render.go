@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -92,7 +93,7 @@ func (r *render) run(ctx context.Context) error {
 			mistakes = append(mistakes, err)
 			continue
 		}
-		if err := print(printer, objects, r.Out); err != nil {
+		if err := printObjects(printer, objects, r.Out); err != nil {
 			return err
 		}
 	}
@@ -171,11 +172,11 @@ func (r *render) translate(
 
 // refused tells every mistake on a line of its own.
 func refused(name, reason string, problems field.ErrorList) error {
-	text := fmt.Sprintf("ExternalRoute %s is refused (%s):", name, reason)
+	lines := []string{fmt.Sprintf("ExternalRoute %s is refused (%s):", name, reason)}
 	for _, problem := range problems {
-		text += "\n  " + problem.Error()
+		lines = append(lines, "  "+problem.Error())
 	}
-	return errors.New(text)
+	return errors.New(strings.Join(lines, "\n"))
 }
 
 // withAliases takes the Services of a route that may not create them to exist: somebody else does.
@@ -190,7 +191,7 @@ func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedNam
 	return all
 }
 
-func print(printer printers.ResourcePrinter, objects *translate.Objects, out io.Writer) error {
+func printObjects(printer printers.ResourcePrinter, objects *translate.Objects, out io.Writer) error {
 	for _, object := range objects.All() {
 		manifest, err := translate.Manifest(object)
 		if err != nil {

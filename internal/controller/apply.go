@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -153,7 +152,7 @@ func (r *Reconciler) remove(ctx context.Context, route *v1alpha1.ExternalRoute, 
 	if !object.GetDeletionTimestamp().IsZero() {
 		return nil
 	}
-	err := r.client.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	err := r.client.Delete(ctx, object, client.Preconditions{UID: new(object.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict says that it is another object by now
 		return fmt.Errorf("delete %s: %w", client.ObjectKeyFromObject(object), err)
 	}
@@ -243,7 +242,8 @@ func judgeName(route *v1alpha1.ExternalRoute, key reference, live client.Object)
 }
 
 func notOurs(route *v1alpha1.ExternalRoute, key reference) string {
-	return fmt.Sprintf("metadata.name: %s of namespace %s exists and is not this route's: rename or remove one of them, or hand it over with the annotation %s: %s",
+	return fmt.Sprintf(
+		"metadata.name: %s of namespace %s exists and is not this route's: rename or remove one of them, or hand it over with the annotation %s: %s",
 		key, key.Namespace, v1alpha1.AdoptAnnotation, route.Name)
 }
 

@@ -47,7 +47,7 @@ func (i *istioCRDs) served() (bool, error) {
 func (i *istioCRDs) Start(ctx context.Context) error {
 	log := ctrl.LoggerFrom(ctx).WithName("istio")
 	log.Info("Waited for Istio's CustomResourceDefinitions")
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(context.Context) (bool, error) {
 		served, err := i.served()
 		if err != nil {
 			log.Error(err, "Asked for Istio's CustomResourceDefinitions")

@@ -45,8 +45,10 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 		return failure(err)
 	}
 	if wait := r.untilSwitch(route, f, objects); wait > 0 {
-		return result{programmed: v1alpha1.ReasonSwitching, again: wait,
-			message: "New upstreams stand beside the old ones; traffic moves over when they have settled."}
+		return result{
+			programmed: v1alpha1.ReasonSwitching, again: wait,
+			message: "New upstreams stand beside the old ones; traffic moves over when they have settled.",
+		}
 	}
 	if err := r.applyVirtualService(ctx, route, f, objects); err != nil {
 		return failure(err)
@@ -76,8 +78,10 @@ func suspended(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objec
 	for _, want := range objects.All() {
 		live, exists := f.owned[referenceTo(want)]
 		if !exists || !asWanted(want, live, route) {
-			return result{programmed: v1alpha1.ReasonSuspended,
-				message: fmt.Sprintf("The route is suspended, and %s %s is not as it asks.", referenceTo(want).kind, want.GetName())}
+			return result{
+				programmed: v1alpha1.ReasonSuspended,
+				message:    fmt.Sprintf("The route is suspended, and %s %s is not as it asks.", referenceTo(want).kind, want.GetName()),
+			}
 		}
 	}
 	return result{programmed: v1alpha1.ReasonSuspended, asWanted: true, message: "The route is suspended; its objects stand as wanted."}

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -39,11 +40,11 @@ func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, 
 	written := route.DeepCopy()
 	configuration := v1alpha1ac.ExternalRoute(route.Name, route.Namespace).WithUID(route.UID).WithStatus(statusConfiguration(after))
 	err := r.client.Status().Apply(ctx, configuration, fieldOwner, client.ForceOwnership)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("write status: %w", err)
+	if apierrors.IsNotFound(err) {
+		return nil // the route is gone
 	}
-	if err != nil { // the route is gone
-		return nil
+	if err != nil {
+		return fmt.Errorf("write status: %w", err)
 	}
 	written.ResourceVersion = ptr.Deref(configuration.ResourceVersion, "")
 	written.Status = *after

@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -55,7 +54,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: options.Concurrency,
 			ReconciliationTimeout:   time.Minute,
-			EnableWarmup:            ptr.To(true),
+			EnableWarmup:            new(true),
 		}).
 		Build(r)
 	if err != nil {

@@ -158,7 +158,7 @@ func (s *story) objects() []string {
 		}
 		kind := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", list), "*v1."), "List")
 		_ = meta.EachListItem(list, func(o runtime.Object) error {
-			names = append(names, kind+"/"+o.(client.Object).GetName()) //nolint:forcetypeassert // items of a list
+			names = append(names, kind+"/"+o.(client.Object).GetName())
 			return nil
 		})
 	}

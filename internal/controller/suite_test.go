@@ -19,7 +19,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
@@ -139,7 +138,7 @@ func (c *cluster) startOperator() error {
 		Scheme:     scheme(),
 		Cache:      controller.CacheOptions(),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
 		return err
@@ -218,7 +217,10 @@ type story struct {
 }
 
 // tell begins a story in a namespace of its own. Whatever happens in it, kstatus must agree with what the conditions say.
-func tell(t *testing.T) *story { return tellIn(t, suite) }
+func tell(t *testing.T) *story {
+	t.Helper()
+	return tellIn(t, suite)
+}
 
 func tellIn(t *testing.T, c *cluster) *story {
 	t.Helper()

@@ -66,14 +66,15 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 		d.port = 443
 	}
 	if u.Port() != "" {
-		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		number, err := strconv.ParseUint(u.Port(), 10, 16)
 		if err != nil {
 			return nil, field.Invalid(path.Child("url"), spec.URL, "the port is not a number from 1 to 65535")
 		}
-		if uint32(port) == d.port {
+		port := uint32(number)
+		if port == d.port {
 			d.authority = d.host
 		}
-		d.port = uint32(port)
+		d.port = port
 	}
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest

@@ -42,11 +42,11 @@ func TestGolden(t *testing.T) {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			route, mesh := readCase(t, judge, file)
 			objects, refusal := translate.Translate(route, mesh)
-			compare(t, filepath.Join(folder, "want.yaml"), print(t, objects))
+			compare(t, filepath.Join(folder, "want.yaml"), printed(t, objects))
 			compare(t, filepath.Join(folder, "status.yaml"), printStatus(t, objects, refusal))
 
 			again, _ := translate.Translate(route.DeepCopy(), mesh)
-			if diff := cmp.Diff(string(print(t, objects)), string(print(t, again))); diff != "" {
+			if diff := cmp.Diff(string(printed(t, objects)), string(printed(t, again))); diff != "" {
 				t.Errorf("the same route gave something else the second time:\n%s", diff)
 			}
 		})
@@ -107,7 +107,7 @@ func namespaceOf(object *unstructured.Unstructured) string {
 	return object.GetNamespace()
 }
 
-func print(t *testing.T, objects *translate.Objects) []byte {
+func printed(t *testing.T, objects *translate.Objects) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	if objects == nil {

@@ -37,15 +37,13 @@ func Manifest(object Object) (*unstructured.Unstructured, error) {
 }
 
 func writeDisabledTLS(spec map[string]any) {
-	subsets, _ := spec["subsets"].([]any)
-	for _, subset := range subsets {
-		policy, _ := subset.(map[string]any)["trafficPolicy"].(map[string]any)
+	for _, subset := range objectsOf(spec["subsets"]) {
+		policy, _ := subset["trafficPolicy"].(map[string]any)
 		writeMode(policy)
 	}
-	ports, _, _ := unstructured.NestedFieldNoCopy(spec, "trafficPolicy", "portLevelSettings")
-	settings, _ := ports.([]any)
-	for _, port := range settings {
-		writeMode(port.(map[string]any))
+	policy, _ := spec["trafficPolicy"].(map[string]any)
+	for _, port := range objectsOf(policy["portLevelSettings"]) {
+		writeMode(port)
 	}
 }
 
@@ -56,13 +54,24 @@ func writeMode(policy map[string]any) {
 }
 
 func writeZeroWeights(spec map[string]any) {
-	routes, _ := spec["http"].([]any)
-	for _, route := range routes {
-		targets, _ := route.(map[string]any)["route"].([]any)
+	for _, route := range objectsOf(spec["http"]) {
+		targets := objectsOf(route["route"])
 		for _, target := range targets {
-			if t := target.(map[string]any); len(targets) > 1 && t["weight"] == nil {
-				t["weight"] = int64(0)
+			if len(targets) > 1 && target["weight"] == nil {
+				target["weight"] = int64(0)
 			}
 		}
 	}
+}
+
+// objectsOf are the objects of a list.
+func objectsOf(list any) []map[string]any {
+	items, _ := list.([]any)
+	objects := make([]map[string]any, 0, len(items))
+	for _, item := range items {
+		if object, ok := item.(map[string]any); ok {
+			objects = append(objects, object)
+		}
+	}
+	return objects
 }

@@ -3,8 +3,10 @@ package translate
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	istio "istio.io/api/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -54,55 +56,70 @@ func pathVariants(rule *v1alpha1.Rule, base string) []variant {
 		return []variant{{matches: plainMatches(rule.Match), rewrite: &istio.HTTPRewrite{}}}
 	}
 
-	stem := strings.TrimRight(base, "/")
-	root := variant{rewrite: &istio.HTTPRewrite{Uri: base}}
-	var others []variant
-	add := func(m *istio.HTTPMatchRequest, uri *istio.StringMatch, rewrite *istio.HTTPRewrite) {
-		m.Uri = uri
-		for i := range others {
-			if others[i].rewrite.String() == rewrite.String() {
-				others[i].matches = append(others[i].matches, m)
-				return
-			}
-		}
-		others = append(others, variant{matches: []*istio.HTTPMatchRequest{m}, rewrite: rewrite})
-	}
-	addRoot := func(m *istio.HTTPMatchRequest) {
-		m.Uri = exact("/")
-		root.matches = append(root.matches, m)
-	}
-
 	matches := rule.Match
 	if len(matches) == 0 {
 		matches = []v1alpha1.Match{{}}
 	}
+	s := basePath{asWritten: base, stem: strings.TrimRight(base, "/"), root: variant{rewrite: &istio.HTTPRewrite{Uri: base}}}
 	for i := range matches {
-		m := &matches[i]
-		uri := v1alpha1.StringMatch{Prefix: "/"}
-		if m.URI != nil {
-			uri = *m.URI
-		}
-		switch {
-		case uri.Exact == "/":
-			addRoot(plainMatch(m))
-		case uri.Exact != "":
-			add(plainMatch(m), exact(string(uri.Exact)), &istio.HTTPRewrite{Uri: stem + string(uri.Exact)})
-		case uri.Prefix != "":
-			if uri.Prefix == "/" && base != stem+"/" {
-				addRoot(plainMatch(m))
-			}
-			add(plainMatch(m), prefix(string(uri.Prefix)), &istio.HTTPRewrite{Uri: stem + string(uri.Prefix)})
-		default: // Istio's uri would replace the whole path of a regex match
-			if base != stem+"/" && matchesRoot(string(uri.Regex)) {
-				addRoot(plainMatch(m))
-			}
-			add(plainMatch(m), regex(string(uri.Regex)), &istio.HTTPRewrite{UriRegexRewrite: &istio.RegexRewrite{Match: "^/", Rewrite: stem + "/"}})
-		}
+		s.split(&matches[i])
 	}
-	if len(root.matches) == 0 {
-		return others
+	if len(s.root.matches) == 0 {
+		return s.others
 	}
-	return append([]variant{root}, others...)
+	return append([]variant{s.root}, s.others...)
+}
+
+// basePath collects the variants of a rule whose destinations have a base path.
+type basePath struct {
+	asWritten string
+	// stem is asWritten without its slashes at the end: what a longer path is appended to.
+	stem string
+	// root are the matches of "/" alone, which becomes asWritten.
+	root   variant
+	others []variant
+}
+
+// split adds the variants that one match needs.
+func (b *basePath) split(m *v1alpha1.Match) {
+	uri := v1alpha1.StringMatch{Prefix: "/"}
+	if m.URI != nil {
+		uri = *m.URI
+	}
+	rootIsPrefix := b.asWritten == b.stem+"/" // then "/" needs no variant of its own
+	switch {
+	case uri.Exact == "/":
+		b.addRoot(m)
+	case uri.Exact != "":
+		b.add(m, exact(string(uri.Exact)), &istio.HTTPRewrite{Uri: b.stem + string(uri.Exact)})
+	case uri.Prefix != "":
+		if uri.Prefix == "/" && !rootIsPrefix {
+			b.addRoot(m)
+		}
+		b.add(m, prefix(string(uri.Prefix)), &istio.HTTPRewrite{Uri: b.stem + string(uri.Prefix)})
+	default: // Istio's uri would replace the whole path of a regex match
+		if matchesRoot(string(uri.Regex)) && !rootIsPrefix {
+			b.addRoot(m)
+		}
+		b.add(m, regex(string(uri.Regex)), &istio.HTTPRewrite{UriRegexRewrite: &istio.RegexRewrite{Match: "^/", Rewrite: b.stem + "/"}})
+	}
+}
+
+func (b *basePath) addRoot(m *v1alpha1.Match) {
+	request := plainMatch(m)
+	request.Uri = exact("/")
+	b.root.matches = append(b.root.matches, request)
+}
+
+func (b *basePath) add(m *v1alpha1.Match, uri *istio.StringMatch, rewrite *istio.HTTPRewrite) {
+	request := plainMatch(m)
+	request.Uri = uri
+	same := slices.IndexFunc(b.others, func(v variant) bool { return proto.Equal(v.rewrite, rewrite) })
+	if same >= 0 {
+		b.others[same].matches = append(b.others[same].matches, request)
+		return
+	}
+	b.others = append(b.others, variant{matches: []*istio.HTTPMatchRequest{request}, rewrite: rewrite})
 }
 
 // matchesRoot says whether an expression matches the path "/" as a whole, as Envoy matches.

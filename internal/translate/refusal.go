@@ -42,12 +42,12 @@ func Conditions(objects *Objects, refusal *Refusal) []metav1.Condition {
 			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: refusal.Reason, Message: refusal.Message(),
 		}}
 	}
-	message := "The route is valid."
+	sentences := []string{"The route is valid."}
 	for _, service := range objects.TakenOver {
-		message += fmt.Sprintf(" Service %s has pods of its own: the route takes their traffic on its port.", service)
+		sentences = append(sentences, fmt.Sprintf("Service %s has pods of its own: the route takes their traffic on its port.", service))
 	}
 	conditions := []metav1.Condition{{
-		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: message,
+		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: strings.Join(sentences, " "),
 	}}
 	if len(objects.HostScoped) == 0 {
 		return conditions

@@ -138,10 +138,7 @@ func sequences(low, high rune) int {
 	if high <= 0x7f {
 		return 1
 	}
-	lengths := utf8.RuneLen(min(high, utf8.MaxRune)) - max(1, utf8.RuneLen(low)) + 1
-	if lengths < 1 {
-		lengths = 1
-	}
+	lengths := max(1, utf8.RuneLen(min(high, utf8.MaxRune))-max(1, utf8.RuneLen(low))+1)
 	return lengths * 2 * 4
 }
 

@@ -50,8 +50,10 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: objectMeta,
 		Spec: corev1.ServiceSpec{
-			Type:  corev1.ServiceTypeClusterIP,
-			Ports: []corev1.ServicePort{{Name: "http", AppProtocol: ptr.To("http"), Protocol: corev1.ProtocolTCP, Port: route.Spec.Port, TargetPort: intstr.FromInt32(route.Spec.Port)}},
+			Type: corev1.ServiceTypeClusterIP,
+			Ports: []corev1.ServicePort{{
+				Name: "http", AppProtocol: new("http"), Protocol: corev1.ProtocolTCP, Port: route.Spec.Port, TargetPort: intstr.FromInt32(route.Spec.Port),
+			}},
 		},
 	}
 }

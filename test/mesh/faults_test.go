@@ -18,71 +18,104 @@ func TestPlantedFaults(t *testing.T) {
 		found               string
 	}{
 		"a lost DestinationRule leaves no cluster": {
-			[]string{"smallest"}, "DestinationRule", `(?s).*`, "", `there is no cluster`},
+			[]string{"smallest"}, "DestinationRule", `(?s).*`, "", `there is no cluster`,
+		},
 		"a VirtualService that names another subset goes astray": {
-			[]string{"smallest"}, "VirtualService", `subset: .*`, "subset: other", `(?m)^\+\W*"other"`},
+			[]string{"smallest"}, "VirtualService", `subset: .*`, "subset: other", `(?m)^\+\W*"other"`,
+		},
 		"a VirtualService without the subset sends plaintext": {
-			[]string{"smallest"}, "VirtualService", `\n\s*subset: .*`, "", `(?m)^-\W*"webserver-primary`},
+			[]string{"smallest"}, "VirtualService", `\n\s*subset: .*`, "", `(?m)^-\W*"webserver-primary`,
+		},
 		"a destination without a port is the listener's": {
-			[]string{"smallest"}, "VirtualService", `\n\s*port:\s*number: 443`, "", `(?m)^\+\W*"80"`},
+			[]string{"smallest"}, "VirtualService", `\n\s*port:\s*number: 443`, "", `(?m)^\+\W*"80"`,
+		},
 		"sni without names accepts any certificate": {
-			[]string{"smallest"}, "DestinationRule", `\n\s*subjectAltNames:\n.*`, "", `(?m)^[-+]\W*SubjectAltNames`},
+			[]string{"smallest"}, "DestinationRule", `\n\s*subjectAltNames:\n.*`, "", `(?m)^[-+]\W*SubjectAltNames`,
+		},
 		"another sni": {
-			[]string{"smallest"}, "DestinationRule", `sni: .*`, "sni: example.org", `(?m)^[-+]\W*SNI`},
+			[]string{"smallest"}, "DestinationRule", `sni: .*`, "sni: example.org", `(?m)^[-+]\W*SNI`,
+		},
 		"another authority to verify with": {
-			[]string{"ca-from-configmap"}, "DestinationRule", `credentialName: .*`, "", `(?m)^[-+]\W*CA:`},
+			[]string{"ca-from-configmap"}, "DestinationRule", `credentialName: .*`, "", `(?m)^[-+]\W*CA:`,
+		},
 		"host-wide TLS in scope Route is TLS in TLS for direct calls": {
-			[]string{"smallest"}, "DestinationRule", `(?m)^spec:`, "spec:\n  trafficPolicy: {tls: {mode: SIMPLE}}", "a direct call of https"},
+			[]string{"smallest"}, "DestinationRule", `(?m)^spec:`, "spec:\n  trafficPolicy: {tls: {mode: SIMPLE}}", "a direct call of https",
+		},
 		"MUTUAL without workloadSelector is plaintext": {
-			[]string{"mutual-tls"}, "DestinationRule", `(?s)\n\s*workloadSelector:.*$`, "\n", `(?m)^[-+]\W*TLS:`},
+			[]string{"mutual-tls"}, "DestinationRule", `(?s)\n\s*workloadSelector:.*$`, "\n", `(?m)^[-+]\W*TLS:`,
+		},
 		"a lost authority is the alias": {
-			[]string{"smallest"}, "VirtualService", `\n\s*authority: .*`, "", `(?m)^[-+]\W*Authority`},
+			[]string{"smallest"}, "VirtualService", `\n\s*authority: .*`, "", `(?m)^[-+]\W*Authority`,
+		},
 		"a lost authority of one of several": {
-			[]string{"weights"}, "VirtualService", `:authority: green.*`, ":authority: blue.example.com", `(?m)^[-+]\W*Authority`},
+			[]string{"weights"}, "VirtualService", `:authority: green.*`, ":authority: blue.example.com", `(?m)^[-+]\W*Authority`,
+		},
 		"other weights": {
-			[]string{"weights"}, "VirtualService", `weight: 90`, "weight: 9", `(?m)^[-+]\W*Weight`},
+			[]string{"weights"}, "VirtualService", `weight: 90`, "weight: 9", `(?m)^[-+]\W*Weight`,
+		},
 		"a slash too many": {
-			[]string{"smallest"}, "VirtualService", `uri: /mcasperson.*txt\n`, "uri: /mcasperson/NodejsProxy/master/externalservice1.txt/\n", `(?m)Path(.*\n)+^\+\W*"/"`},
+			[]string{"smallest"}, "VirtualService", `uri: /mcasperson.*txt\n`, "uri: /mcasperson/NodejsProxy/master/externalservice1.txt/\n", `(?m)Path(.*\n)+^\+\W*"/"`,
+		},
 		"a slash too few": {
-			[]string{"port-and-base-path"}, "VirtualService", `uri: /v1/\n`, "uri: /v1\n", `(?m)^\+.*/v1x`},
+			[]string{"port-and-base-path"}, "VirtualService", `uri: /v1/\n`, "uri: /v1\n", `(?m)^\+.*/v1x`,
+		},
 		"rules in another order": {
-			[]string{"base-path-with-rules"}, "VirtualService", `exact: /health`, "prefix: /", `(?m)^[-+]\W*Path`},
+			[]string{"base-path-with-rules"}, "VirtualService", `exact: /health`, "prefix: /", `(?m)^[-+]\W*Path`,
+		},
 		"retries of the mesh": {
-			[]string{"smallest"}, "VirtualService", `\n\s*retries:\n.*\n.*`, "", `(?m)^\+\W*,retriable-status-codes,unavailable`},
+			[]string{"smallest"}, "VirtualService", `\n\s*retries:\n.*\n.*`, "", `(?m)^\+\W*,retriable-status-codes,unavailable`,
+		},
 		"a lost timeout": {
-			[]string{"timeouts-and-retries"}, "VirtualService", `\n\s*timeout: .*`, "", `(?m)^[-+]\W*Timeout`},
+			[]string{"timeouts-and-retries"}, "VirtualService", `\n\s*timeout: .*`, "", `(?m)^[-+]\W*Timeout`,
+		},
 		"a header of the mesh leaves": {
-			[]string{"smallest"}, "VirtualService", `\n\s*- x-forwarded-client-cert`, "", `(?m)^-\W*"remove x-forwarded-client-cert`},
+			[]string{"smallest"}, "VirtualService", `\n\s*- x-forwarded-client-cert`, "", `(?m)^-\W*"remove x-forwarded-client-cert`,
+		},
 		"a header value that Envoy takes for a command": {
-			[]string{"headers"}, "VirtualService", `%%START_TIME%%`, `%START_TIME%`, "is a command to Envoy"},
+			[]string{"headers"}, "VirtualService", `%%START_TIME%%`, `%START_TIME%`, "is a command to Envoy",
+		},
 		"lost endpoints": {
-			[]string{"dns-endpoints"}, "ServiceEntry", `(?s)  endpoints:.*  exportTo`, "  exportTo", `(?m)^[-+]\W*"?Endpoints|(?m)^-\W*"edge-1`},
+			[]string{"dns-endpoints"}, "ServiceEntry", `(?s)  endpoints:.*  exportTo`, "  exportTo", `(?m)^[-+]\W*"?Endpoints|(?m)^-\W*"edge-1`,
+		},
 		"another discovery": {
-			[]string{"dns-round-robin"}, "ServiceEntry", `DNS_ROUND_ROBIN`, "DNS", `(?m)^\+\W*Discovery:\W*"STRICT_DNS"`},
+			[]string{"dns-round-robin"}, "ServiceEntry", `DNS_ROUND_ROBIN`, "DNS", `(?m)^\+\W*Discovery:\W*"STRICT_DNS"`,
+		},
 		"lost limits": {
-			[]string{"connection-pool"}, "DestinationRule", `maxConnections: .*`, "maxConnections: 7", `(?ms)Limits.*^\+\W*"?7`},
+			[]string{"connection-pool"}, "DestinationRule", `maxConnections: .*`, "maxConnections: 7", `(?ms)Limits.*^\+\W*"?7`,
+		},
 		"a Service that all namespaces see": {
-			[]string{"smallest"}, "Service", `networking.istio.io/exportTo: .*`, "a: b", "a namespace that the route is not exported to"},
+			[]string{"smallest"}, "Service", `networking.istio.io/exportTo: .*`, "a: b", "a namespace that the route is not exported to",
+		},
 		"a ServiceEntry that all namespaces see": {
-			[]string{"smallest"}, "ServiceEntry", `- \.`, `- "*"`, "a namespace that the route is not exported to"},
+			[]string{"smallest"}, "ServiceEntry", `- \.`, `- "*"`, "a namespace that the route is not exported to",
+		},
 		"a VirtualService that the importing namespace does not see": {
-			[]string{"exported-to-namespaces"}, "VirtualService", `\n\s*- shop`, "", "web.demo"},
+			[]string{"exported-to-namespaces"}, "VirtualService", `\n\s*- shop`, "", "web.demo",
+		},
 		"pods that the route does not select": {
-			[]string{"workload-selector"}, "VirtualService", `\n\s*(- )?sourceLabels:\n.*`, "", "a pod without the labels"},
+			[]string{"workload-selector"}, "VirtualService", `\n\s*(- )?sourceLabels:\n.*`, "", "a pod without the labels",
+		},
 		"other ports of the Service are taken too": {
-			[]string{"existing-service-with-more-ports"}, "VirtualService", `port: 80\n`, "name: x\n", "is no longer as without the route"},
+			[]string{"existing-service-with-more-ports"}, "VirtualService", `port: 80\n`, "name: x\n", "is no longer as without the route",
+		},
 		"in place, the http port is forgotten": {
-			[]string{"in-place"}, "ServiceEntry", `\n.*name: http\n.*80\n.*HTTP`, "", "http://api.example.com"},
+			[]string{"in-place"}, "ServiceEntry", `\n.*name: http\n.*80\n.*HTTP`, "", "http://api.example.com",
+		},
 		"subsets of one host with other exports": {
-			[]string{"in-place", "ca-from-configmap"}, "DestinationRule", `- \.`, `- "*"`, `there is no cluster`},
+			[]string{"in-place", "ca-from-configmap"}, "DestinationRule", `- \.`, `- "*"`, `there is no cluster`,
+		},
 		"ports of one host with other labels": {
-			[]string{"in-place", "port-and-base-path"}, "ServiceEntry", `managed-by: externalroute`, "managed-by: other", `there is no cluster`},
+			[]string{"in-place", "port-and-base-path"}, "ServiceEntry", `managed-by: externalroute`, "managed-by: other", `there is no cluster`,
+		},
 		"a field that Istio does not know": {
-			[]string{"smallest"}, "VirtualService", `rewrite:`, "rewritten: true\n    rewrite:", "unknown field"},
+			[]string{"smallest"}, "VirtualService", `rewrite:`, "rewritten: true\n    rewrite:", "unknown field",
+		},
 		"what the validators refuse": {
-			[]string{"smallest"}, "ServiceEntry", `number: 443`, "number: 443000", "443000"},
+			[]string{"smallest"}, "ServiceEntry", `number: 443`, "number: 443000", "443000",
+		},
 		"what the analyzers refuse": {
-			[]string{"smallest"}, "VirtualService", `number: 443`, "number: 444", "IST0101"},
+			[]string{"smallest"}, "VirtualService", `number: 443`, "number: 444", "IST0101",
+		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			var folders []*folder
