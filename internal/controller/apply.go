@@ -63,7 +63,7 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 		}
 	}
 	f.owned[key] = now
-	r.memory.wrote(now)
+	r.memory.wrote(route, now)
 	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "name", key.Name, "resourceVersion", now.GetResourceVersion())
 	if repaired {
 		r.tellRepaired(route, key, exists)
@@ -148,16 +148,17 @@ func contains(live, want map[string]string) bool {
 }
 
 // remove deletes an object that the route controls, and no other of its name.
-func (r *Reconciler) remove(ctx context.Context, route *v1alpha1.ExternalRoute, object client.Object) error {
+func (r *Reconciler) remove(ctx context.Context, object client.Object) error {
 	if !object.GetDeletionTimestamp().IsZero() {
 		return nil
 	}
+	takeBack := r.memory.removing(object)
 	err := r.client.Delete(ctx, object, client.Preconditions{UID: new(object.GetUID())}, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict says that it is another object by now
-		return fmt.Errorf("delete %s: %w", client.ObjectKeyFromObject(object), err)
+		takeBack()
+		return fmt.Errorf("delete %s: %w", referenceTo(object), err)
 	}
-	r.memory.removed(object)
-	ctrl.LoggerFrom(ctx).Info("Deleted object", "type", fmt.Sprintf("%T", object), "name", object.GetName(), "route", route.Name)
+	ctrl.LoggerFrom(ctx).Info("Deleted object", "kind", kindOf(object), "name", object.GetName())
 	return nil
 }
 
@@ -173,8 +174,7 @@ func (r *Reconciler) release(ctx context.Context, route *v1alpha1.ExternalRoute,
 	if err := r.client.Patch(ctx, released, patch, fieldOwner); err != nil {
 		return fmt.Errorf("release Service %s: %w", service.Name, err)
 	}
-	released.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
-	r.memory.wrote(released)
+	r.memory.wrote(route, released)
 	r.tell(route, corev1.EventTypeNormal, "Released", fmt.Sprintf("Service %s has a selector now: it belongs to whoever set it", service.Name))
 	return nil
 }
@@ -190,6 +190,7 @@ func (c *nameConflict) Error() string { return c.message }
 
 // preflight looks, before anything is written, whether every name is free, ours, or handed to us.
 func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
+	r.memory.waitsNoMore(route)
 	for _, want := range objects.All() {
 		key := referenceTo(want)
 		if _, ours := f.owned[key]; ours {

@@ -104,16 +104,7 @@ func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalR
 			owned[reference{"VirtualService", client.ObjectKeyFromObject(v)}] = v
 		}
 	}
-	r.memory.unseen(route, func(key reference, object client.Object) {
-		if cached, found := owned[key]; !found || newer(object, cached) {
-			owned[key] = object
-		}
-	})
-	for key, object := range owned {
-		if r.memory.isRemoved(object) {
-			delete(owned, key)
-		}
-	}
+	r.memory.overlay(route, owned)
 	return owned, nil
 }
 

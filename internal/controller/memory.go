@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -61,6 +62,8 @@ type memory struct {
 
 // progress is how far a route's traffic has moved.
 type progress struct {
+	// unseen are the objects that were written, and may not have been seen since.
+	unseen map[reference]bool
 	// upstreams are the moments when writes of ServiceEntries and DestinationRules returned.
 	upstreams map[reference]time.Time
 	// moved is when the VirtualService last left an upstream or a host.
@@ -93,25 +96,51 @@ func (m *memory) forget(route types.NamespacedName) {
 	defer m.mu.Unlock()
 	delete(m.routes, route)
 	delete(m.status, route)
-	for object, waiter := range m.waiting {
-		if waiter == route {
-			delete(m.waiting, object)
+	maps.DeleteFunc(m.waiting, func(_ reference, waiter types.NamespacedName) bool { return waiter == route })
+}
+
+// wrote remembers an object as the API server answered it, until the cache has it.
+func (m *memory) wrote(route *v1alpha1.ExternalRoute, object client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := referenceTo(object)
+	m.written[key] = object
+	m.progressOf(route).unseen[key] = true
+}
+
+// overlay puts what was written, and not seen since, over what the cache says that the route owns.
+func (m *memory) overlay(route *v1alpha1.ExternalRoute, owned map[reference]client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	unseen := m.progressOf(route).unseen
+	for key := range unseen {
+		ours, waits := m.written[key]
+		if cached, found := owned[key]; waits && found && !newer(ours, cached) {
+			delete(m.written, key)
+			waits = false
+		}
+		switch {
+		case !waits:
+			delete(unseen, key)
+		case ownedBy(ours, route):
+			owned[key] = ours
+		default: // released
+			delete(owned, key)
+		}
+	}
+	for key, object := range owned {
+		if m.gone[object.GetUID()] {
+			delete(owned, key)
 		}
 	}
 }
 
-// wrote remembers an object as the API server answered it, until the cache has it.
-func (m *memory) wrote(object client.Object) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.written[referenceTo(object)] = object
-}
-
-// removed remembers that an object was deleted, until the cache knows.
-func (m *memory) removed(object client.Object) {
+// removing remembers that an object is being deleted, until the cache knows; the function that it returns takes that back.
+func (m *memory) removing(object client.Object) (takeBack func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gone[object.GetUID()] = true
+	return func() { m.observedDeletion(object) }
 }
 
 // isRemoved says whether this process deleted the object.
@@ -135,17 +164,6 @@ func (m *memory) observed(object client.Object) {
 	key := referenceTo(object)
 	if ours, waits := m.written[key]; waits && !newer(ours, object) {
 		delete(m.written, key)
-	}
-}
-
-// unseen calls visit with the written objects of a route that the cache has not shown yet.
-func (m *memory) unseen(route *v1alpha1.ExternalRoute, visit func(reference, client.Object)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key, object := range m.written {
-		if key.Namespace == route.Namespace && ownedBy(object, route) {
-			visit(key, object)
-		}
 	}
 }
 
@@ -226,7 +244,7 @@ func (m *memory) sinceMoved(route *v1alpha1.ExternalRoute) time.Duration {
 func (m *memory) progressOf(route *v1alpha1.ExternalRoute) *progress {
 	key := client.ObjectKeyFromObject(route)
 	if m.routes[key] == nil {
-		m.routes[key] = &progress{upstreams: map[reference]time.Time{}}
+		m.routes[key] = &progress{unseen: map[reference]bool{}, upstreams: map[reference]time.Time{}}
 	}
 	return m.routes[key]
 }
@@ -236,6 +254,13 @@ func (m *memory) waits(route *v1alpha1.ExternalRoute, object reference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.waiting[object] = client.ObjectKeyFromObject(route)
+}
+
+// waitsNoMore forgets what a route waited for.
+func (m *memory) waitsNoMore(route *v1alpha1.ExternalRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.waiting, func(_ reference, waiter types.NamespacedName) bool { return waiter == client.ObjectKeyFromObject(route) })
 }
 
 // waiter is the route that waits for the object, if any.

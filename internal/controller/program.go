@@ -173,7 +173,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, route *v1alpha1.ExternalRoute,
 	r.memory.settling(route, false)
 	slices.SortFunc(leftovers, compareRemoval)
 	for _, key := range leftovers {
-		if err := r.remove(ctx, route, f.owned[key]); err != nil {
+		if err := r.remove(ctx, f.owned[key]); err != nil {
 			return 0, err
 		}
 	}
