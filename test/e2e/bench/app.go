@@ -1,0 +1,294 @@
+//go:build linux
+
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+//go:embed envoy.yaml
+var bootstrap string
+
+// App is a workload with a sidecar: what it sends goes through Envoy.
+type App struct {
+	Namespace string
+
+	bench    *Bench
+	network  *network
+	envoy    *process
+	http     *http.Client
+	expected bool // that Envoy refuses something
+}
+
+// Response is an answer as the app saw it.
+type Response struct {
+	Status int
+	Body   string
+	Header http.Header
+	Proto  string
+	Err    error // no answer at all
+}
+
+func (r Response) String() string {
+	if r.Err != nil {
+		return r.Err.Error()
+	}
+	return fmt.Sprintf("%d %q", r.Status, r.Body)
+}
+
+// App starts a workload in a namespace, which is created when it is missing, and ends it with the test. The test fails if its sidecar ever refused what
+// istiod sent.
+func (b *Bench) App(t *testing.T, namespace string, labels map[string]string) *App {
+	t.Helper()
+	a := &App{Namespace: namespace, bench: b}
+	if err := a.start(t.Context(), labels); err != nil {
+		if a.envoy != nil {
+			a.envoy.kill()
+		}
+		t.Fatalf("start an app in %s: %v (logs: %s)", namespace, err, b.Dir)
+	}
+	t.Cleanup(func() {
+		for _, refusal := range a.refusals(context.Background()) {
+			if !a.expected {
+				t.Errorf("Envoy refused an update: %s (logs: %s)", refusal, a.envoy.log)
+			}
+		}
+		a.http.CloseIdleConnections()
+		a.envoy.kill()
+		if err := a.network.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func (a *App) start(ctx context.Context, labels map[string]string) (err error) {
+	token, err := a.identity(ctx)
+	if err != nil {
+		return err
+	}
+	var address string
+	if a.network, address, err = a.bench.podNetwork(); err != nil {
+		return err
+	}
+	if labels == nil {
+		labels = map[string]string{"app": "client"}
+	}
+	encoded, err := json.Marshal(labels)
+	if err != nil {
+		return err
+	}
+	values := map[string]string{
+		"NAME": a.network.name, "NAMESPACE": a.Namespace, "ADDRESS": address, "LABELS": string(encoded), "TOKEN": token,
+		"XDS": filepath.Join(a.bench.Dir, "xds.sock"), "SDS": filepath.Join(a.bench.Dir, "sds.sock"),
+	}
+	file := filepath.Join(a.bench.Dir, a.network.name+".yaml")
+	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {
+		return err
+	}
+	// setpriv sets the death signal again: changing the user clears it.
+	if a.envoy, err = launch(a.bench.Dir, a.network.name, nil, "ip", "netns", "exec", a.network.name,
+		"setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups", "--pdeathsig", "KILL",
+		a.bench.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"); err != nil {
+		return err
+	}
+	a.http = a.Client(&tls.Config{RootCAs: a.bench.Authority.Pool(), MinVersion: tls.VersionTLS12})
+	return a.envoy.await(ctx, time.Minute, func() error {
+		state, err := a.admin(ctx, "ready")
+		if err == nil && !strings.HasPrefix(state, "LIVE") {
+			err = errors.New(state)
+		}
+		return err
+	})
+}
+
+// identity makes the ServiceAccount of the app, which may read secrets, as Istio asks for client certificates, and returns its token.
+func (a *App) identity(ctx context.Context) (string, error) {
+	meta := metav1.ObjectMeta{Namespace: a.Namespace, Name: "client"}
+	account := &corev1.ServiceAccount{ObjectMeta: meta}
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.Namespace}},
+		account,
+		&rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}}}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: meta,
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "client"},
+			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: a.Namespace, Name: "client"}},
+		},
+	} {
+		if err := a.bench.Cluster.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+			return "", err
+		}
+	}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"istio-ca"}}}
+	if err := a.bench.Cluster.SubResource("token").Create(ctx, account, request); err != nil {
+		return "", err
+	}
+	return request.Status.Token, nil
+}
+
+// Client makes an HTTP client whose connections leave from the app. It follows no redirects and keeps its connections.
+func (a *App) Client(config *tls.Config) *http.Client {
+	return &http.Client{
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialContext:         func(ctx context.Context, _, address string) (net.Conn, error) { return a.Dial(ctx, address) },
+			TLSClientConfig:     config,
+			ForceAttemptHTTP2:   true,
+			DisableCompression:  true,
+			MaxIdleConnsPerHost: 1000,
+		},
+	}
+}
+
+// Dial connects the app to HOST:PORT, by the cluster's Services and then by the world's DNS.
+func (a *App) Dial(ctx context.Context, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	ip, err := a.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return a.network.dial(ctx, net.JoinHostPort(ip, port))
+}
+
+// lookup resolves a name as a pod's resolver does: NAME, NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local are Services.
+func (a *App) lookup(ctx context.Context, host string) (string, error) {
+	if ip := net.ParseIP(host); ip != nil {
+		return host, nil
+	}
+	name, namespace, qualified := strings.Cut(strings.TrimSuffix(strings.TrimSuffix(host, ".cluster.local"), ".svc"), ".")
+	if !qualified {
+		namespace = a.Namespace
+	}
+	if !strings.Contains(namespace, ".") {
+		var service corev1.Service
+		err := a.bench.Cluster.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &service)
+		if err == nil {
+			return service.Spec.ClusterIP, nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return "", err
+		}
+	}
+	if addresses, _ := a.bench.DNS.Lookup(host); len(addresses) > 0 {
+		return addresses[0].String(), nil
+	}
+	return "", &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+}
+
+// Get sends a request without a body.
+func (a *App) Get(ctx context.Context, url string) Response {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return Response{Err: err}
+	}
+	return a.Do(request)
+}
+
+// Do sends a request and reads the whole answer.
+func (a *App) Do(request *http.Request) Response { return do(a.http, request) }
+
+func do(sender *http.Client, request *http.Request) Response {
+	response, err := sender.Do(request)
+	if err != nil {
+		return Response{Err: err}
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return Response{Status: response.StatusCode, Body: string(body), Header: response.Header, Proto: response.Proto, Err: err}
+}
+
+// Fresh is Get on a connection of its own.
+func (a *App) Fresh(ctx context.Context, url string) Response {
+	a.http.CloseIdleConnections()
+	return a.Get(ctx, url)
+}
+
+// Until sends GET requests until one is answered as wanted, and returns that answer, or the last one after half a minute with false.
+func (a *App) Until(ctx context.Context, url string, wanted func(Response) bool) (Response, bool) {
+	var last Response
+	err := eventually(ctx, 30*time.Second, url, func() error {
+		if last = a.Fresh(ctx, url); wanted(last) {
+			return nil
+		}
+		return errors.New(last.String())
+	})
+	return last, err == nil
+}
+
+var rejected = regexp.MustCompile(`(?m)^.*update_rejected: [1-9].*$`)
+
+// MustRefuse waits until Envoy has refused an update with these words, which then does not fail the test.
+func (a *App) MustRefuse(t *testing.T, words string) {
+	t.Helper()
+	a.expected = true
+	if err := eventually(t.Context(), 10*time.Second, "a refusal", func() error {
+		if all := strings.Join(a.refusals(t.Context()), "\n"); !strings.Contains(all, words) {
+			return fmt.Errorf("it has refused %q", all)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// refusals tells which updates of istiod Envoy has refused since its start, and why.
+func (a *App) refusals(ctx context.Context) []string {
+	stats, err := a.admin(ctx, "stats?filter=update_rejected")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	found := rejected.FindAllString(stats, -1)
+	if len(found) > 0 {
+		log, err := os.ReadFile(a.envoy.log)
+		if err != nil {
+			return append(found, err.Error())
+		}
+		for line := range strings.SplitSeq(string(log), "\n") {
+			if strings.Contains(line, "rejected") {
+				found = append(found, line)
+			}
+		}
+	}
+	return found
+}
+
+// Admin asks Envoy's administration interface.
+func (a *App) Admin(t *testing.T, path string) string {
+	t.Helper()
+	answer, err := a.admin(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func (a *App) admin(ctx context.Context, path string) (string, error) {
+	response := a.Get(ctx, "http://127.0.0.1:15000/"+path)
+	return response.Body, response.Err
+}

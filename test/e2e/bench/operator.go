@@ -1,0 +1,64 @@
+//go:build linux
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// Operator is this project's manager, as a process with the rights of its ServiceAccount.
+type Operator struct {
+	bench      *Bench
+	kubeconfig string
+	process    *process
+}
+
+// Settle is the operator's default, which is what users run.
+const Settle = 3 * time.Second
+
+const (
+	operatorNamespace = "externalroute-system"
+	operatorAccount   = "system:serviceaccount:" + operatorNamespace + ":externalroute-controller-manager"
+)
+
+// StartOperator installs what users install (the Deployment stays without pods, since there is no kubelet), and runs the manager.
+func (b *Bench) StartOperator() error {
+	ctx := context.Background()
+	if output, err := b.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(Repository(), "config", "default")).CombinedOutput(); err != nil {
+		return fmt.Errorf("install the operator: %w: %s", err, output)
+	}
+	if _, err := script("go", "build", "-o", filepath.Join(b.Dir, "manager"), "./cmd/manager"); err != nil {
+		return err
+	}
+	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"}
+	kubeconfig, err := b.Kubeconfig(operatorAccount, groups...)
+	if err != nil {
+		return err
+	}
+	b.Operator = &Operator{bench: b, kubeconfig: kubeconfig}
+	return b.Operator.Start(ctx)
+}
+
+// Start runs the manager and waits until it is ready.
+func (o *Operator) Start(ctx context.Context) error {
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	o.process, err = launch(o.bench.Dir, "manager", nil, filepath.Join(o.bench.Dir, "manager"), "--kubeconfig", o.kubeconfig,
+		"--settle", Settle.String(), "--leader-elect=false", "--metrics-bind-address", "0", "--health-probe-bind-address", ports[0])
+	if err != nil {
+		return err
+	}
+	return o.process.await(ctx, time.Minute, func() error { return ready(ctx, "http://"+ports[0]+"/readyz") })
+}
+
+// Kill ends the manager at once, as a node that dies does.
+func (o *Operator) Kill() {
+	if o.process != nil {
+		o.process.kill()
+	}
+}

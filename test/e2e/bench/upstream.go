@@ -1,0 +1,217 @@
+//go:build linux
+
+package bench
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Upstream is a server of the outside world. By default it speaks TLS on port 443 with a good certificate, answers every request for its own host with
+// "HOST METHOD URI" and, as many real servers do, every other with 404.
+type Upstream struct {
+	Host        string // its name in DNS, and what it answers to
+	Port        int
+	Plain       bool             // it speaks HTTP without TLS, on port 80 by default
+	Certificate *tls.Certificate // if left out, one for the host by the bench's authority
+	TLS         *tls.Config      // what else its TLS does
+	Handler     http.Handler     // answers in place of the default
+	Unlisted    bool             // DNS does not know it
+
+	Address string // where it is; if left out, an address of its own
+
+	mu        sync.Mutex
+	requests  []Request
+	total     atomic.Int64
+	failures  []string
+	plaintext []string
+}
+
+// Request is a request as an upstream saw it.
+type Request struct {
+	Method, URI, Host, Proto string
+	Header                   http.Header
+	SNI, ALPN                string // empty without TLS
+	ClientCertificate        string // its common name
+}
+
+const remembered = 10_000 // more than any story looks at; a load sends more
+
+// Serve makes an upstream answer until the test ends.
+func (b *Bench) Serve(t *testing.T, u *Upstream) *Upstream {
+	t.Helper()
+	if u.Port == 0 {
+		u.Port = 443
+		if u.Plain {
+			u.Port = 80
+		}
+	}
+	if u.Address == "" {
+		address, err := b.address()
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Address = address
+	}
+	listener, err := b.world.listen(net.JoinHostPort(u.Address, strconv.Itoa(u.Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !u.Unlisted {
+		b.DNS.Set(u.Host, 5*time.Second, 0, u.Address)
+		t.Cleanup(func() { b.DNS.Remove(u.Host) })
+	}
+	server := &http.Server{
+		Handler:           http.HandlerFunc(u.answer),
+		ErrorLog:          log.New(u, "", 0),
+		ReadHeaderTimeout: time.Minute,
+		Protocols:         new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	serve := server.Serve
+	if !u.Plain {
+		server.TLSConfig, err = u.tlsConfig(b.Authority)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serve = func(l net.Listener) error { return server.ServeTLS(&suspicious{l, u}, "", "") }
+	}
+	go func() { _ = serve(listener) }() // until Close
+	t.Cleanup(func() { _ = server.Close() })
+	return u
+}
+
+func (u *Upstream) tlsConfig(authority *Authority) (*tls.Config, error) {
+	if u.Certificate == nil {
+		certificate, err := authority.Server(time.Now().AddDate(0, 0, 1), u.Host)
+		if err != nil {
+			return nil, err
+		}
+		u.Certificate = &certificate
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if u.TLS != nil {
+		config = u.TLS.Clone()
+	}
+	config.Certificates = []tls.Certificate{*u.Certificate}
+	return config, nil
+}
+
+func (u *Upstream) answer(w http.ResponseWriter, r *http.Request) {
+	u.record(r)
+	if u.Handler != nil {
+		u.Handler.ServeHTTP(w, r)
+		return
+	}
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	if host != u.Host {
+		http.Error(w, "no such site: "+r.Host, http.StatusNotFound)
+		return
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+	fmt.Fprintf(w, "%s %s %s", u.Host, r.Method, r.RequestURI)
+}
+
+func (u *Upstream) record(r *http.Request) {
+	u.total.Add(1)
+	seen := Request{Method: r.Method, URI: r.RequestURI, Host: r.Host, Proto: r.Proto, Header: r.Header.Clone()}
+	if r.TLS != nil {
+		seen.SNI, seen.ALPN = r.TLS.ServerName, r.TLS.NegotiatedProtocol
+		if len(r.TLS.PeerCertificates) > 0 {
+			seen.ClientCertificate = r.TLS.PeerCertificates[0].Subject.CommonName
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.requests) < remembered {
+		u.requests = append(u.requests, seen)
+	}
+}
+
+// Write takes the server's error log: that is where Go tells of handshakes that failed.
+func (u *Upstream) Write(line []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if bytes.Contains(line, []byte("TLS handshake error")) && !bytes.HasSuffix(bytes.TrimSpace(line), []byte("EOF")) {
+		u.failures = append(u.failures, strings.TrimSpace(string(line)))
+	}
+	return len(line), nil
+}
+
+// Requests returns what arrived since the last call.
+func (u *Upstream) Requests() []Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	seen := u.requests
+	u.requests = nil
+	return seen
+}
+
+// Total is the number of requests that ever arrived.
+func (u *Upstream) Total() int64 { return u.total.Load() }
+
+// FailedHandshakes returns what the server's log says of handshakes that were broken off since the last call.
+func (u *Upstream) FailedHandshakes() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	seen := u.failures
+	u.failures = nil
+	return seen
+}
+
+// Plaintext returns the beginnings of connections to a TLS port that did not begin with a handshake, ever.
+func (u *Upstream) Plaintext() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return append([]string(nil), u.plaintext...)
+}
+
+// suspicious looks at the first bytes of each connection.
+type suspicious struct {
+	net.Listener
+	upstream *Upstream
+}
+
+func (s *suspicious) Accept() (net.Conn, error) {
+	connection, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &suspect{Conn: connection, upstream: s.upstream}, nil
+}
+
+type suspect struct {
+	net.Conn
+	upstream *Upstream
+	looked   bool
+}
+
+func (s *suspect) Read(b []byte) (int, error) {
+	const handshake = 0x16
+	n, err := s.Conn.Read(b)
+	if n > 0 && !s.looked {
+		s.looked = true
+		if b[0] != handshake {
+			s.upstream.mu.Lock()
+			s.upstream.plaintext = append(s.upstream.plaintext, string(b[:min(n, 80)]))
+			s.upstream.mu.Unlock()
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,212 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/test/e2e/bench"
+)
+
+const life = "http://life/"
+
+// edit is a change of a route while requests flow.
+type edit struct {
+	name   string
+	spec   string // a merge patch of the spec
+	moves  bool   // the contract settles it
+	serves string // who answers afterwards
+}
+
+func TestEditsLoseNoRequest(t *testing.T) {
+	const namespace = "life"
+	one := mesh.Serve(t, &bench.Upstream{Host: "one.example.com"})
+	two := mesh.Serve(t, &bench.Upstream{Host: "two.example.com"})
+	ports := mesh.Serve(t, &bench.Upstream{Host: "ports.example.com"})
+	mesh.Serve(t, &bench.Upstream{Host: "ports.example.com", Port: 9443, Address: ports.Address})
+	mesh.Serve(t, &bench.Upstream{Host: "plain.example.com", Plain: true})
+	app := begin(t, namespace)
+	authority := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "company-ca"},
+		Data:       map[string]string{"ca.crt": string(mesh.Authority.PEM())},
+	}
+	if err := mesh.Cluster.Create(t.Context(), authority); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, namespace, "life.yaml")
+	ready(t, namespace)
+	answers(t, app, life, "one.example.com GET /")
+
+	destinations := func(words string) string { return `{"destinations": [` + words + `]}` }
+	primary := func(url string) string { return destinations(fmt.Sprintf(`{"url": %q}`, url)) }
+	for _, e := range []edit{
+		{name: "SNI and names", spec: destinations(`{"url": "https://one.example.com", "tls": {"sni": "one.example.com", "subjectAltNames": ["one.example.com", "two.example.com"]}}`)},
+		{name: "an authority of its own", spec: destinations(`{"url": "https://one.example.com", "tls": {"caConfigMap": "company-ca"}}`)},
+		{name: "the system's authorities again", spec: primary("https://one.example.com")},
+		{name: "HTTP/2 and a pool", spec: destinations(`{"url": "https://one.example.com", "connectionPool": {"http2": true, "maxPendingRequests": 1000}}`)},
+		{name: "scope Host", spec: destinations(`{"url": "https://one.example.com", "tls": {"scope": "Host"}}`)},
+		{name: "scope Route", spec: primary("https://one.example.com")},
+		{name: "rules", spec: `{"rules": [{"match": [{"uri": {"prefix": "/x"}}], "timeout": "5s"}, {"headers": {"request": {"set": {"x-tenant": "100%"}}}}]}`},
+		{name: "no rules", spec: `{"rules": null}`},
+		{name: "another host", spec: primary("https://two.example.com"), moves: true, serves: "two.example.com"},
+		{name: "another host again", spec: primary("https://one.example.com"), moves: true, serves: "one.example.com"},
+		{name: "a second destination", spec: destinations(`{"url": "https://one.example.com"}, {"name": "second", "url": "https://two.example.com"}`), moves: true, serves: "two.example.com"},
+		{name: "its weight", spec: destinations(`{"url": "https://one.example.com", "weight": 9}, {"name": "second", "url": "https://two.example.com"}`)},
+		{name: "the second alone", spec: destinations(`{"name": "second", "url": "https://two.example.com"}`), serves: "two.example.com"},
+		{name: "a destination renamed", spec: destinations(`{"name": "renamed", "url": "https://two.example.com"}`), moves: true, serves: "two.example.com"},
+		{name: "fixed addresses", spec: destinations(fmt.Sprintf(`{"url": "https://one.example.com", "resolution": "STATIC", "endpoints": [{"address": %q}]}`, one.Address)), moves: true, serves: "one.example.com"},
+		{name: "no fixed addresses", spec: primary("https://two.example.com"), moves: true, serves: "two.example.com"},
+		{name: "chosen pods only", spec: `{"workloadSelector": {"matchLabels": {"app": "client"}}}`, moves: true, serves: "two.example.com"},
+		{name: "all pods", spec: `{"workloadSelector": null}`, moves: true, serves: "two.example.com"},
+		{name: "exported", spec: `{"exportTo": [".", "elsewhere"]}`, moves: true, serves: "two.example.com"},
+		{name: "not exported", spec: `{"exportTo": ["."]}`, moves: true, serves: "two.example.com"},
+		{name: "port 9443", spec: primary("https://ports.example.com:9443"), moves: true, serves: "ports.example.com"},
+		{name: "port 443", spec: primary("https://ports.example.com"), moves: true, serves: "ports.example.com"},
+		{name: "without TLS", spec: primary("http://plain.example.com"), moves: true, serves: "plain.example.com"},
+		{name: "with TLS", spec: primary("https://one.example.com"), moves: true, serves: "one.example.com"},
+	} {
+		t.Run(e.name, func(t *testing.T) {
+			load := app.Load(life)
+			time.Sleep(200 * time.Millisecond)
+			patch(t, namespace, e.spec)
+			if e.moves {
+				becomes(t, namespace, "life", "Programmed", "False Switching: ")
+			}
+			becomes(t, namespace, "life", "Ready", "True ")
+			if e.moves {
+				time.Sleep(bench.Settle) // what is no longer needed goes
+			}
+			time.Sleep(time.Second)
+			lostNothing(t, load, e.serves)
+		})
+	}
+
+	t.Run("an edit that is refused leaves the old route at work", func(t *testing.T) {
+		load := app.Load(life)
+		patch(t, namespace, destinations(`{"url": "https://one.example.com/a"}, {"name": "second", "url": "https://two.example.com/b"}`))
+		becomes(t, namespace, "life", "Accepted", "False Invalid: ")
+		time.Sleep(time.Second)
+		lostNothing(t, load, "one.example.com")
+		patch(t, namespace, primary("https://one.example.com"))
+		becomes(t, namespace, "life", "Ready", "True ")
+	})
+	t.Run("the operator dies in the middle of a move", func(t *testing.T) {
+		load := app.Load(life)
+		patch(t, namespace, primary("https://two.example.com"))
+		becomes(t, namespace, "life", "Programmed", "False Switching: ")
+		mesh.Operator.Kill()
+		time.Sleep(time.Second)
+		if err := mesh.Operator.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		becomes(t, namespace, "life", "Ready", "True ")
+		time.Sleep(bench.Settle + time.Second)
+		lostNothing(t, load, "two.example.com")
+	})
+	t.Run("istiod dies", func(t *testing.T) {
+		load := app.Load(life)
+		for range 2 {
+			time.Sleep(500 * time.Millisecond)
+			if err := mesh.Istiod.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(3 * time.Second) // Envoy connects again and is told everything anew
+		lostNothing(t, load, "two.example.com")
+	})
+	t.Run("what was left behind is gone", func(t *testing.T) {
+		for _, kind := range []string{"serviceentries", "destinationrules", "virtualservices"} {
+			if names := strings.Fields(kubectl(t, "", "get", kind, "--namespace", namespace, "-o", "name")); len(names) != 1 {
+				t.Errorf("%v", names)
+			}
+		}
+		encrypted(t, one, two)
+	})
+}
+
+func patch(t *testing.T, namespace, spec string) {
+	t.Helper()
+	kubectl(t, "", "patch", "externalroute", "life", "--namespace", namespace, "--type", "merge", "--patch", `{"spec": `+spec+`}`)
+}
+
+// lostNothing ends a load and fails the test when a request of it failed, or when the upstream named did not answer the last ones.
+func lostNothing(t *testing.T, load *bench.Load, serves string) {
+	t.Helper()
+	report := load.Stop()
+	t.Log(report)
+	if report.Failed > 0 || report.Total == 0 {
+		t.Errorf("requests were lost")
+	}
+	if serves != "" && report.Served[serves] == 0 {
+		t.Errorf("nothing arrived at %s: %v", serves, report.Served)
+	}
+}
+
+func TestDeletionNeverSendsPlaintext(t *testing.T) {
+	for _, scope := range []string{"Route", "Host"} {
+		t.Run("scope "+scope, func(t *testing.T) {
+			namespace := "deletion-" + strings.ToLower(scope)
+			one := mesh.Serve(t, &bench.Upstream{Host: "one.example.com"})
+			app := begin(t, namespace)
+			applyText(t, namespace, "{apiVersion: v1, kind: Service, metadata: {name: life}, spec: {ports: [{name: http, port: 80}]}}")
+			before := refuses(t, app, life, http.StatusServiceUnavailable) // a Service without pods
+			apply(t, namespace, "life.yaml")
+			patch(t, namespace, fmt.Sprintf(`{"destinations": [{"url": "https://one.example.com", "tls": {"scope": %q}}]}`, scope))
+			ready(t, namespace)
+			answers(t, app, life, "one.example.com GET /")
+
+			t.Run("a DestinationRule deleted by hand comes back", func(t *testing.T) {
+				load := app.Load(life)
+				kubectl(t, "", "delete", "destinationrules", "--all", "--namespace", namespace)
+				time.Sleep(2 * time.Second)
+				atWorst503(t, load)
+				answers(t, app, life, "one.example.com GET /")
+				encrypted(t, one)
+			})
+			t.Run("a DestinationRule that stays away is a 503", func(t *testing.T) {
+				mesh.Operator.Kill()
+				load := app.Load(life)
+				kubectl(t, "", "delete", "destinationrules", "--all", "--namespace", namespace)
+				refuses(t, app, life, http.StatusServiceUnavailable)
+				time.Sleep(time.Second)
+				atWorst503(t, load)
+				encrypted(t, one)
+				if err := mesh.Operator.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				answers(t, app, life, "one.example.com GET /")
+			})
+			t.Run("the route deleted is what was before", func(t *testing.T) {
+				load := app.Load(life)
+				kubectl(t, "", "delete", "externalroute", "life", "--namespace", namespace)
+				refuses(t, app, life, http.StatusServiceUnavailable)
+				time.Sleep(3 * time.Second) // the garbage collector
+				atWorst503(t, load)
+				same(t, "answer", app.Fresh(t.Context(), life).String(), before.String())
+				encrypted(t, one)
+				if left := kubectl(t, "", "get", "serviceentries,destinationrules,virtualservices", "--namespace", namespace, "-o", "name"); left != "" {
+					t.Errorf("left behind: %s", left)
+				}
+			})
+		})
+	}
+}
+
+// atWorst503 ends a load and fails the test when something else than 200 and 503 was answered.
+func atWorst503(t *testing.T, load *bench.Load) {
+	t.Helper()
+	report := load.Stop()
+	t.Logf("%d of %d failed", report.Failed, report.Total)
+	for answer, times := range report.Failures {
+		if !strings.Contains(answer, "s 503 ") {
+			t.Errorf("%d times %s", times, answer)
+		}
+	}
+}
