@@ -2,16 +2,17 @@
 
 # The builder runs on the machine's own platform and cross-compiles: Go needs no emulation for that.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS builder
+ENV GOMODCACHE=/cache/modules GOCACHE=/cache/build
 WORKDIR /src
 
 # The modules are a layer of their own, which only go.mod and go.sum can break.
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/go/pkg/mod go mod download
+RUN --mount=type=cache,target=/cache go mod download
 
 COPY . .
 ARG TARGETOS
 ARG TARGETARCH
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/cache \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -ldflags="-s -w" -o /manager ./cmd/manager
 
 FROM gcr.io/distroless/static:nonroot
