@@ -260,7 +260,9 @@ func (m *memory) waits(route *v1alpha1.ExternalRoute, object reference) {
 func (m *memory) waitsNoMore(route *v1alpha1.ExternalRoute) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.waiting, func(_ reference, waiter types.NamespacedName) bool { return waiter == client.ObjectKeyFromObject(route) })
+	maps.DeleteFunc(m.waiting, func(_ reference, waiter types.NamespacedName) bool {
+		return waiter == client.ObjectKeyFromObject(route)
+	})
 }
 
 // waiter is the route that waits for the object, if any.
