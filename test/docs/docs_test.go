@@ -62,7 +62,7 @@ func TestEveryLinkLeadsToAFile(t *testing.T) {
 	}
 }
 
-var targets = regexp.MustCompile("(?:`|^|\n)make ([a-z-]+)")
+var targets = regexp.MustCompile("(?:`|^|\n)make ([a-z0-9-]+)")
 
 func TestEveryMakeTargetExists(t *testing.T) {
 	makefile := read(t, "Makefile")
