@@ -63,6 +63,7 @@ type ExternalRouteSpec struct {
 	// +default=80
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="!(self in [15000, 15001, 15002, 15003, 15004, 15005, 15006, 15007, 15008, 15009, 15020, 15021, 15053, 15090])",message="must not be one of Istio's own ports (15000 to 15009, 15020, 15021, 15053, 15090): a sidecar would have two listeners on it"
 	Port int32 `json:"port,omitempty"`
 
 	// serviceCreationPolicy says what happens when an alias has no Service: IfMissing (if left out) creates one without a selector, Never reports it.

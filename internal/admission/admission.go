@@ -78,6 +78,9 @@ func Definition() (*apiextensions.CustomResourceDefinition, error) {
 // Admit returns the route that a cluster would store for the manifest, defaults filled in, or what the API server would refuse it for. Unknown
 // fields are refused, as kubectl does.
 func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructured) (*v1alpha1.ExternalRoute, field.ErrorList) {
+	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
+		return nil, field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})}
+	}
 	object := runtime.DeepCopyJSON(manifest.Object)
 	delete(object, "status") // written by the operator alone
 	var problems field.ErrorList
@@ -93,6 +96,11 @@ func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructur
 	defaulting.Default(object, a.structural)
 
 	problems = checkName(manifest.GetName())
+	for _, message := range apivalidation.ValidateNamespaceName(manifest.GetNamespace(), false) {
+		if manifest.GetNamespace() != "" {
+			problems = append(problems, field.Invalid(field.NewPath("metadata", "namespace"), manifest.GetNamespace(), message))
+		}
+	}
 	problems = append(problems, validation.ValidateCustomResource(nil, object, a.schema)...)
 	problems = append(problems, listtype.ValidateListSetsAndMaps(nil, a.structural, object)...)
 	if !slices.ContainsFunc(problems, blocksRules) {

@@ -182,10 +182,8 @@ func refused(name, reason string, problems field.ErrorList) error {
 // withAliases takes the Services of a route that may not create them to exist: somebody else does.
 func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedName]translate.Service) map[types.NamespacedName]translate.Service {
 	all := map[types.NamespacedName]translate.Service{}
-	for _, key := range translate.ReferencesOf(route).Services {
-		if key.Namespace == route.Namespace {
-			all[key] = translate.Service{Ports: []corev1.ServicePort{{Name: "http", Port: route.Spec.Port}}}
-		}
+	for _, key := range translate.ReferencesOf(route).Aliases {
+		all[key] = translate.Service{Ports: []corev1.ServicePort{{Name: "http", Port: route.Spec.Port}}}
 	}
 	maps.Copy(all, services)
 	return all

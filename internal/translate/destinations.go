@@ -41,13 +41,11 @@ func readDestinations(route *v1alpha1.ExternalRoute, mesh Mesh) ([]*destination,
 	for i := range route.Spec.Destinations {
 		path := field.NewPath("spec", "destinations").Index(i)
 		d, problem := readDestination(route, &route.Spec.Destinations[i], path)
-		if problem == nil {
-			problem = checkOutside(d, mesh)
-		}
 		if problem != nil {
 			problems = append(problems, problem)
 			continue
 		}
+		problems = append(problems, checkOutside(d, mesh)...)
 		for _, other := range destinations {
 			problems = append(problems, checkAgree(other, d)...)
 		}
@@ -84,23 +82,43 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if d.private {
 		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)
 	}
-	d.subset = subsetName(route.Name, spec.Name)
+	d.subset = subsetName(route.Name, spec.Name, d.port, d.scheme)
 	return d, nil
 }
 
 // checkOutside refuses names that the cluster itself resolves, as far as the API server cannot know them.
-func checkOutside(d *destination, mesh Mesh) *field.Error {
-	if d.host == mesh.ClusterDomain || strings.HasSuffix(d.host, "."+mesh.ClusterDomain) {
-		return field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf("the host is in the cluster's own domain, %s: a route leads outside", mesh.ClusterDomain))
+func checkOutside(d *destination, mesh Mesh) field.ErrorList {
+	var problems field.ErrorList
+	if why := inside(d.host, mesh); why != "" {
+		problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, "the host is "+why))
 	}
-	labels := strings.Split(d.host, ".")
+	for i, e := range d.Endpoints {
+		if why := inside(string(e.Address), mesh); why != "" {
+			problems = append(problems, field.Invalid(d.path.Child("endpoints").Index(i).Child("address"), e.Address, "is "+why))
+		}
+	}
+	return problems
+}
+
+// inside says where in the cluster a name leads, or nothing.
+func inside(host string, mesh Mesh) string {
+	if host == mesh.ClusterDomain || strings.HasSuffix(host, "."+mesh.ClusterDomain) {
+		return fmt.Sprintf("in the cluster's own domain, %s: a route leads outside", mesh.ClusterDomain)
+	}
+	key, possible := serviceNamed(host)
+	if _, exists := mesh.Services[key]; possible && exists {
+		return fmt.Sprintf("Service %s of namespace %s: a route leads outside", key.Name, key.Namespace)
+	}
+	return ""
+}
+
+// serviceNamed is the Service that a name of two labels, NAME.NAMESPACE, leads to where it exists: a pod's resolver tries it before the world outside.
+func serviceNamed(host string) (types.NamespacedName, bool) {
+	labels := strings.Split(host, ".")
 	if len(labels) != 2 {
-		return nil
+		return types.NamespacedName{}, false
 	}
-	if _, exists := mesh.Services[types.NamespacedName{Namespace: labels[1], Name: labels[0]}]; exists {
-		return field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf("the host is Service %s of namespace %s: a route leads outside", labels[0], labels[1]))
-	}
-	return nil
+	return types.NamespacedName{Namespace: labels[1], Name: labels[0]}, true
 }
 
 // checkAgree refuses two destinations that Istio could not tell apart: those of one host and port are one upstream.

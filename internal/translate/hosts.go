@@ -25,36 +25,56 @@ type alias struct {
 
 // References are the objects that the translation of a route asks about. A change of one of them may change the translation.
 type References struct {
-	Services   []types.NamespacedName
-	ConfigMaps []string
+	// Aliases are the Services of the route's own hosts, and Services those and all whose names its destinations could mean.
+	Aliases, Services []types.NamespacedName
+	ConfigMaps        []string
 }
 
 // ReferencesOf names the Services and ConfigMaps that matter for the route.
 func ReferencesOf(route *v1alpha1.ExternalRoute) References {
-	var references References
-	add := func(namespace, name string) {
-		key := types.NamespacedName{Namespace: namespace, Name: name}
-		if !slices.Contains(references.Services, key) {
-			references.Services = append(references.Services, key)
-		}
-	}
+	var r References
 	for _, h := range route.Spec.Hosts {
-		name, rest, qualified := strings.Cut(string(h), ".")
-		if namespace, _, _ := strings.Cut(rest, "."); !qualified || namespace == route.Namespace {
-			add(route.Namespace, name)
+		parts := strings.Split(string(h), ".")
+		if len(parts) == 1 || (isServiceName(parts) && parts[1] == route.Namespace && !isDestinationHost(route, string(h))) {
+			r.Aliases = appendNew(r.Aliases, types.NamespacedName{Namespace: route.Namespace, Name: parts[0]})
 		}
 	}
+	r.Services = slices.Clone(r.Aliases)
 	for _, d := range route.Spec.Destinations {
-		if u, err := url.Parse(string(d.URL)); err == nil {
-			if labels := strings.Split(u.Hostname(), "."); len(labels) == 2 { // NAME.NAMESPACE resolves in the cluster before it does outside
-				add(labels[1], labels[0])
+		names := []string{hostOf(d.URL)}
+		for _, e := range d.Endpoints {
+			names = append(names, string(e.Address))
+		}
+		for _, name := range names {
+			if key, possible := serviceNamed(name); possible {
+				r.Services = appendNew(r.Services, key)
 			}
 		}
-		if d.TLS != nil && d.TLS.CAConfigMap != "" && !slices.Contains(references.ConfigMaps, string(d.TLS.CAConfigMap)) {
-			references.ConfigMaps = append(references.ConfigMaps, string(d.TLS.CAConfigMap))
+		if d.TLS != nil && d.TLS.CAConfigMap != "" {
+			r.ConfigMaps = appendNew(r.ConfigMaps, string(d.TLS.CAConfigMap))
 		}
 	}
-	return references
+	return r
+}
+
+func appendNew[T comparable](list []T, item T) []T {
+	if slices.Contains(list, item) {
+		return list
+	}
+	return append(list, item)
+}
+
+// hostOf is the host of a URL, or nothing where it is none.
+func hostOf(raw v1alpha1.URL) string {
+	u, err := url.Parse(string(raw))
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func isDestinationHost(route *v1alpha1.ExternalRoute, host string) bool {
+	return slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool { return hostOf(d.URL) == host })
 }
 
 // readHosts splits the route's hosts into aliases and the hosts of its own destinations, which are upgraded in place.
@@ -66,6 +86,8 @@ func readHosts(route *v1alpha1.ExternalRoute, clusterDomain string) (aliases []a
 		parts := strings.SplitN(host, ".", 4)
 		fqdn := host
 		switch {
+		case isDestinationHost(route, host):
+			inPlace = append(inPlace, host)
 		case len(parts) == 1 || isServiceName(parts):
 			if len(parts) > 1 && parts[1] != route.Namespace {
 				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
@@ -83,7 +105,7 @@ func readHosts(route *v1alpha1.ExternalRoute, clusterDomain string) (aliases []a
 			}
 			aliases = append(aliases, a)
 		default:
-			inPlace = append(inPlace, host)
+			problems = append(problems, field.Invalid(path, host, "is neither a name of a Service nor the host of one of the route's destinations"))
 		}
 		if first, twice := seen[fqdn]; twice {
 			problems = append(problems, field.Invalid(path, host, fmt.Sprintf("is the same name as %s", first)))
@@ -103,12 +125,10 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 	var problems field.ErrorList
 	for _, host := range inPlace {
 		path := field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
-		found := false
 		for _, d := range destinations {
 			if d.host != host {
 				continue
 			}
-			found = true
 			if d.private {
 				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
 					"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
@@ -117,9 +137,6 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 				problems = append(problems, field.Invalid(field.NewPath("spec", "port"), route.Spec.Port, fmt.Sprintf(
 					"is the https port of %s, which is upgraded in place: workloads call it over http on another one", host)))
 			}
-		}
-		if !found {
-			problems = append(problems, field.Invalid(path, host, "is neither a name of a Service nor the host of one of the route's destinations"))
 		}
 	}
 	return problems

@@ -34,9 +34,11 @@ func upstreamObjectName(route, upstream string, port uint32, scheme string) stri
 	return hashed(route, route, upstream, fmt.Sprint(port), scheme)
 }
 
-// subsetName names the subset that one destination of one route uses. It does not depend on settings, so that they change in place.
-func subsetName(route, destination string) string {
-	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination)
+// subsetName names the subset that one destination of one route uses. It does not depend on settings, so that they change in place. It does depend on
+// port and scheme: while traffic moves from one to the other, two DestinationRules of one host stand side by side, and Istio takes the older one's
+// settings for a name that both have (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule) - plaintext, where that was http.
+func subsetName(route, destination string, port uint32, scheme string) string {
+	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination, fmt.Sprint(port), scheme)
 }
 
 // privateName names an upstream that no other route shares.

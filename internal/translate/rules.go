@@ -7,7 +7,6 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -91,8 +90,12 @@ func checkRegexRewrite(r *v1alpha1.RegexRewrite, path *field.Path) *field.Error 
 	return nil
 }
 
-// checkRegex refuses expressions that Envoy refuses: those that do not compile, and those that compile to more than it takes.
+// checkRegex refuses expressions that Envoy refuses: those that do not compile, and those that compile to more than it takes. Envoy reads expressions and
+// texts byte by byte (RE2's Latin-1 mode), so that a character above \xff does not exist for it.
 func checkRegex(expression string, path *field.Path) *field.Error {
+	if wide := wideEscape.FindString(strings.ReplaceAll(expression, `\\`, "")); wide != "" {
+		return field.Invalid(path, expression, fmt.Sprintf("Envoy matches bytes and refuses %s, which is above \\xff: write the bytes of its UTF-8 form", wide))
+	}
 	parsed, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
 		return field.Invalid(path, expression, err.Error())
@@ -101,9 +104,9 @@ func checkRegex(expression string, path *field.Path) *field.Error {
 	if err != nil {
 		return field.Invalid(path, expression, err.Error())
 	}
-	size := 0
+	size := programMargin
 	for i := range program.Inst {
-		size += bytesOf(&program.Inst[i])
+		size += instructions(&program.Inst[i])
 	}
 	if size > maxProgram {
 		return field.Invalid(path, expression, fmt.Sprintf(
@@ -112,34 +115,27 @@ func checkRegex(expression string, path *field.Path) *field.Error {
 	return nil
 }
 
-// bytesOf bounds how many of RE2's instructions one of Go's takes: Go's work on characters and RE2's on the bytes of their UTF-8 form.
-func bytesOf(inst *syntax.Inst) int {
+// wideEscape finds escapes of characters above \xff: \x{100} and beyond, \400 and beyond.
+var wideEscape = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}|\\[4-7][0-7][0-7]`)
+
+// programMargin is what RE2 adds around an expression, generously.
+const programMargin = 64
+
+// instructions bounds how many of RE2's instructions one of Go's takes, as measured against RE2: it works on bytes, each range of which is one, and needs
+// more than Go for empty matches and alternatives.
+func instructions(inst *syntax.Inst) int {
 	switch inst.Op {
-	case syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-		return 12
+	case syntax.InstAlt, syntax.InstAltMatch, syntax.InstEmptyWidth:
+		return 2
 	case syntax.InstRune:
-		total := 0
-		for i := 0; i < len(inst.Rune); i += 2 {
-			low := inst.Rune[i]
-			high := low
-			if i+1 < len(inst.Rune) {
-				high = inst.Rune[i+1]
-			}
-			total += sequences(low, high)
+		ranges := 1
+		for i := 2; i < len(inst.Rune) && inst.Rune[i] <= 0xff; i += 2 {
+			ranges++
 		}
-		return total
+		return ranges
 	default:
 		return 1
 	}
-}
-
-// sequences bounds the byte instructions of a range of characters: a range that spans several lengths or leading bytes is split into several.
-func sequences(low, high rune) int {
-	if high <= 0x7f {
-		return 1
-	}
-	lengths := max(1, utf8.RuneLen(min(high, utf8.MaxRune))-max(1, utf8.RuneLen(low))+1)
-	return lengths * 2 * 4
 }
 
 // sorted ranges over a map by its keys, so that problems are told in the same order every time.

@@ -83,10 +83,12 @@ func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *fie
 }
 
 // otherPorts says whether an alias has HTTP ports besides the route's: without match.port Istio would take those over too.
-func otherPorts(aliases []alias, mesh Mesh, port int32) bool {
+func otherPorts(namespace string, aliases []alias, mesh Mesh, port int32) bool {
 	return slices.ContainsFunc(aliases, func(a alias) bool {
-		namespace := strings.Split(a.fqdn, ".")[1]
 		existing := mesh.Services[types.NamespacedName{Namespace: namespace, Name: a.service}]
+		if existing.Generated && !existing.HasSelector { // its port is about to become the route's
+			return false
+		}
 		return slices.ContainsFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port != port && carriesHTTP(p) })
 	})
 }

@@ -89,7 +89,7 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Objects, *Refusal) {
 		return nil, &refusal
 	}
 	upstreams := groupUpstreams(route, inPlace, destinations)
-	virtualService, problems := virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(aliases, mesh, route.Spec.Port))
+	virtualService, problems := virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, route.Spec.Port))
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
 	checkConfigMaps(destinations, mesh, &refusal)

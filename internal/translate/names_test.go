@@ -1,0 +1,41 @@
+package translate_test
+
+import (
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/externalroute/externalroute/internal/admission"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// While traffic moves, the DestinationRules of before and after stand side by side, and Istio gives a subset's name that both have to the older one. Under
+// one name, a move from http to https would send plaintext to port 443 until the old rule goes.
+func TestDestinationRulesThatMayMeetShareNoSubset(t *testing.T) {
+	judge, err := admission.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	urls := []string{"http://api.example.com", "https://api.example.com", "https://api.example.com:8443", "http://api.example.com:8443"}
+	owner := map[string]string{}
+	for _, url := range urls {
+		manifest := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "networking.externalroute.io/v1alpha1", "kind": "ExternalRoute",
+			"metadata": map[string]any{"name": "web", "namespace": "demo"},
+			"spec":     map[string]any{"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": url}}},
+		}}
+		route, problems := judge.Admit(t.Context(), manifest)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		objects, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+		if refusal != nil {
+			t.Fatal(refusal.Message())
+		}
+		name := objects.DestinationRules[0].Spec.Subsets[0].Name
+		if other, taken := owner[name]; taken {
+			t.Errorf("%s and %s share the subset %s", url, other, name)
+		}
+		owner[name] = url
+	}
+}
