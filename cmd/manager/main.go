@@ -7,10 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -52,6 +54,19 @@ func readFlags() *flags {
 	return f
 }
 
+func (f *flags) check() error {
+	if f.controller.Settle < 0 {
+		return fmt.Errorf("--settle %s: must not be negative", f.controller.Settle)
+	}
+	if messages := validation.IsDNS1123Subdomain(f.controller.ClusterDomain); len(messages) > 0 {
+		return fmt.Errorf("--cluster-domain %q: %s", f.controller.ClusterDomain, strings.Join(messages, "; "))
+	}
+	if f.controller.Concurrency < 1 {
+		return fmt.Errorf("--concurrency %d: must be at least 1", f.controller.Concurrency)
+	}
+	return nil
+}
+
 func main() {
 	f := readFlags()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.log)))
@@ -62,6 +77,9 @@ func main() {
 }
 
 func run(ctx context.Context, f *flags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("find the cluster: %w", err)

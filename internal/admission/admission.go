@@ -19,7 +19,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"sigs.k8s.io/yaml"
@@ -78,10 +78,10 @@ func Definition() (*apiextensions.CustomResourceDefinition, error) {
 // Admit returns the route that a cluster would store for the manifest, defaults filled in, or what the API server would refuse it for. Unknown
 // fields are refused, as kubectl does.
 func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructured) (*v1alpha1.ExternalRoute, field.ErrorList) {
-	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
-		return nil, field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})}
+	object, err := asSent(manifest)
+	if err != nil {
+		return nil, field.ErrorList{field.InternalError(nil, err)}
 	}
-	object := runtime.DeepCopyJSON(manifest.Object)
 	delete(object, "status") // written by the operator alone
 	var problems field.ErrorList
 
@@ -111,6 +111,16 @@ func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructur
 		return nil, problems
 	}
 	return decode(object)
+}
+
+// asSent is a copy of the manifest as it goes over the wire: whole numbers are integers, whatever they were decoded into.
+func asSent(manifest *unstructured.Unstructured) (map[string]any, error) {
+	raw, err := json.Marshal(manifest.Object)
+	if err != nil {
+		return nil, err
+	}
+	var object map[string]any
+	return object, utiljson.Unmarshal(raw, &object)
 }
 
 func checkName(name string) field.ErrorList {

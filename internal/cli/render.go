@@ -155,6 +155,9 @@ func (r *render) translate(
 	ctx context.Context, judge *admission.Admission, manifest *unstructured.Unstructured, services map[types.NamespacedName]translate.Service,
 ) (*translate.Objects, error) {
 	name := manifest.GetNamespace() + "/" + manifest.GetName()
+	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
+		return nil, refused(name, v1alpha1.ReasonInvalid, field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})})
+	}
 	route, problems := judge.Admit(ctx, manifest)
 	if len(problems) > 0 {
 		return nil, refused(name, v1alpha1.ReasonInvalid, problems)

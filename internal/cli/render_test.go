@@ -73,8 +73,12 @@ func TestRender(t *testing.T) {
 			stdin: strings.ReplaceAll(good, "[web]", "[web.other.svc]"), fails: true, problems: []string{"spec.hosts[0]", "Invalid"},
 		},
 		"a route that may not create Services takes them to exist": {stdin: good + "  serviceCreationPolicy: Never\n", out: []string{"kind: ServiceEntry"}},
-		"nothing to render is a mistake":                           {stdin: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", fails: true, problems: []string{"no ExternalRoute"}},
-		"what is no YAML is a mistake":                             {stdin: "{", fails: true, problems: []string{"error"}},
+		"a destination that looks like a Service is none for a route that may not create Services": {
+			stdin: strings.ReplaceAll(good, "api.example.com", "example.default") + "  serviceCreationPolicy: Never\n", out: []string{"kind: ServiceEntry"},
+		},
+		"another version of the API is a mistake": {stdin: strings.ReplaceAll(good, "v1alpha1", "v7"), fails: true, problems: []string{"apiVersion"}},
+		"nothing to render is a mistake":          {stdin: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", fails: true, problems: []string{"no ExternalRoute"}},
+		"what is no YAML is a mistake":            {stdin: "{", fails: true, problems: []string{"error"}},
 		"another cluster domain is refused as a destination": {
 			stdin: strings.ReplaceAll(good, "api.example.com", "api.corp.example"), args: []string{"--cluster-domain", "corp.example"},
 			fails: true, problems: []string{"spec.destinations[0].url", "corp.example"},

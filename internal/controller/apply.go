@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -43,7 +44,6 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	if exists || f.adopted[key] {
 		options = append(options, client.ForceOwnership)
 	}
-	repaired := wasProgrammed(route) && !r.memory.isSettling(route)
 	applied := manifest.DeepCopy()
 	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
 		if apierrors.IsConflict(err) && len(options) == 1 {
@@ -61,12 +61,15 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 		if now, err = r.replaceSpec(ctx, manifest, applied, want); err != nil {
 			return true, fmt.Errorf("replace %s: %w", key, err)
 		}
+		if !asWanted(want, now, route) {
+			return true, fmt.Errorf("apply %s: the API server stores something else than was sent: does an admission webhook change it?", key)
+		}
 	}
 	f.owned[key] = now
 	r.memory.wrote(route, now)
 	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "name", key.Name, "resourceVersion", now.GetResourceVersion())
-	if repaired {
-		r.tellRepaired(route, key, exists)
+	if f.unchanged && !r.memory.isSettling(route) {
+		r.tellRepaired(route, want, exists)
 	}
 	return true, nil
 }
@@ -162,7 +165,30 @@ func (r *Reconciler) remove(ctx context.Context, object client.Object) error {
 	return nil
 }
 
-// release gives a Service that somebody took over, by giving it a selector, to them: owner reference, label and annotation go, once.
+// releaseTaken gives Services that somebody took over, by giving them a selector, to them, before anything else is judged: whatever becomes of the route,
+// they are not to be collected with it.
+func (r *Reconciler) releaseTaken(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts) error {
+	if route.Spec.Suspend {
+		return nil
+	}
+	for key, live := range f.owned {
+		service, ok := live.(*corev1.Service)
+		if !ok || len(service.Spec.Selector) == 0 {
+			continue
+		}
+		if err := r.release(ctx, route, service); err != nil {
+			return err
+		}
+		delete(f.owned, key)
+		if fact, known := f.mesh.Services[key.NamespacedName]; known {
+			fact.Generated = false
+			f.mesh.Services[key.NamespacedName] = fact
+		}
+	}
+	return nil
+}
+
+// release takes owner reference, label and annotation off a Service, once.
 func (r *Reconciler) release(ctx context.Context, route *v1alpha1.ExternalRoute, service *corev1.Service) error {
 	released := service.DeepCopy()
 	released.OwnerReferences = slices.DeleteFunc(released.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == route.UID })
@@ -175,7 +201,7 @@ func (r *Reconciler) release(ctx context.Context, route *v1alpha1.ExternalRoute,
 		return fmt.Errorf("release Service %s: %w", service.Name, err)
 	}
 	r.memory.wrote(route, released)
-	r.tell(route, corev1.EventTypeNormal, "Released", fmt.Sprintf("Service %s has a selector now: it belongs to whoever set it", service.Name))
+	r.tell(route, released, corev1.EventTypeNormal, "Released", fmt.Sprintf("Service %s has a selector now: it belongs to whoever set it", service.Name))
 	return nil
 }
 
@@ -190,12 +216,12 @@ func (c *nameConflict) Error() string { return c.message }
 
 // preflight looks, before anything is written, whether every name is free, ours, or handed to us.
 func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
-	r.memory.waitsNoMore(route)
 	for _, want := range objects.All() {
 		key := referenceTo(want)
 		if _, ours := f.owned[key]; ours {
 			continue
 		}
+		r.memory.waits(route, key) // before the look, so that no change after it goes unnoticed
 		live, err := r.lookUp(ctx, want)
 		if err != nil {
 			return err
@@ -204,11 +230,11 @@ func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRout
 			continue
 		}
 		if conflict := judgeName(route, key, live); conflict != nil {
-			r.memory.waits(route, key)
 			return conflict
 		}
 		f.adopted[key] = true
 	}
+	r.memory.waitsNoMore(route)
 	return nil
 }
 
@@ -251,9 +277,14 @@ func notOurs(route *v1alpha1.ExternalRoute, key reference) string {
 // failure reports what the API server said.
 func failure(err error) result {
 	var conflict *nameConflict
+	var network *net.OpError // its own words hold the port of the connection, which changes with every try
 	switch {
 	case errors.As(err, &conflict):
 		return conflicting(conflict)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return result{programmed: v1alpha1.ReasonPending, message: "The namespace is being deleted."}
+	case errors.As(err, &network):
+		return result{programmed: v1alpha1.ReasonApplyFailed, message: "The API server cannot be reached: " + network.Err.Error(), err: err}
 	case meta.IsNoMatchError(err):
 		return result{programmed: v1alpha1.ReasonIstioNotInstalled, message: notInstalled, err: err}
 	default:

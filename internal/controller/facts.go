@@ -19,6 +19,8 @@ type facts struct {
 	mesh translate.Mesh
 	// owned are the objects that the route controls now. They belong to the cache and are not to be changed.
 	owned map[reference]client.Object
+	// unchanged says that the route asks for the same as when its objects last stood as wanted: what differs now, somebody else changed.
+	unchanged bool
 	// adopted are objects that somebody handed to the route.
 	adopted map[reference]bool
 }

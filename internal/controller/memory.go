@@ -7,6 +7,7 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/utils/clock"
@@ -68,6 +69,8 @@ type progress struct {
 	upstreams map[reference]time.Time
 	// moved is when the VirtualService last left an upstream or a host.
 	moved time.Time
+	// wanted is a hash of what the route asked for when all its objects last stood as wanted, and 0 before.
+	wanted uint64
 	// settling says that something is still to be cleaned up after a move.
 	settling bool
 }
@@ -167,11 +170,13 @@ func (m *memory) observed(object client.Object) {
 	}
 }
 
-// wroteStatus remembers a route with the status that was written.
-func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute) {
+// wroteStatus remembers the status that was written, and the version that it made.
+func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute, status *v1alpha1.ExternalRouteStatus, resourceVersion string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.status[client.ObjectKeyFromObject(route)] = route
+	m.status[client.ObjectKeyFromObject(route)] = &v1alpha1.ExternalRoute{
+		ObjectMeta: metav1.ObjectMeta{UID: route.UID, ResourceVersion: resourceVersion}, Status: *status,
+	}
 }
 
 // recallStatus gives the route the status that was written last, where the cache is behind.
@@ -210,11 +215,32 @@ func (m *memory) settling(route *v1alpha1.ExternalRoute, settling bool) {
 	m.progressOf(route).settling = settling
 }
 
-// isSettling says whether something is still to be cleaned up after a move.
+// isSettling is what settling noted last.
 func (m *memory) isSettling(route *v1alpha1.ExternalRoute) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.progressOf(route).settling
+}
+
+// stood notes that all objects stood as wanted.
+func (m *memory) stood(route *v1alpha1.ExternalRoute, wanted uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.progressOf(route).wanted = wanted
+}
+
+// asStood says whether a route asks for what it asked for when all its objects last stood as wanted.
+func (m *memory) asStood(route *v1alpha1.ExternalRoute, wanted uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.progressOf(route).wanted == wanted
+}
+
+// forgetUpstream drops the moment of an object that was deleted.
+func (m *memory) forgetUpstream(route *v1alpha1.ExternalRoute, object reference) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.progressOf(route).upstreams, object)
 }
 
 // sinceUpstreams is how long the youngest of the objects has stood, as far as this process knows.

@@ -3,11 +3,11 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -38,6 +38,8 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 	case route.Spec.Suspend:
 		return suspended(route, f, objects)
 	}
+	wanted := objects.Hash()
+	f.unchanged = r.memory.asStood(route, wanted)
 	if err := r.preflight(ctx, route, f, objects); err != nil {
 		return failure(err)
 	}
@@ -57,6 +59,7 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 	if err != nil {
 		return failure(err)
 	}
+	r.memory.stood(route, wanted)
 	return result{programmed: v1alpha1.ReasonProgrammed, asWanted: true, again: again, message: programmedMessage(objects)}
 }
 
@@ -138,7 +141,8 @@ func (r *Reconciler) applyVirtualService(ctx context.Context, route *v1alpha1.Ex
 	if err != nil {
 		return err
 	}
-	if wrote && live != nil && leaves(live, objects.VirtualService) {
+	// One that was missing may still be at work in sidecars, with upstreams that the route does not want any more.
+	if wrote && (live == nil || leaves(live, objects.VirtualService)) {
 		r.memory.moved(route)
 	}
 	return nil
@@ -150,18 +154,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, route *v1alpha1.ExternalRoute,
 	for _, object := range objects.All() {
 		wanted[referenceTo(object)] = true
 	}
-	var leftovers []reference
-	for key, live := range f.owned {
-		if service, ok := live.(*corev1.Service); ok && !wanted[key] && len(service.Spec.Selector) > 0 {
-			if err := r.release(ctx, route, service); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		if !wanted[key] {
-			leftovers = append(leftovers, key)
-		}
-	}
+	leftovers := slices.DeleteFunc(slices.Collect(maps.Keys(f.owned)), func(key reference) bool { return wanted[key] })
 	if !r.settled(route, f, objects) {
 		settling := len(leftovers) > 0 || extraSubsets(f, objects)
 		r.memory.settling(route, settling)
@@ -176,6 +169,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, route *v1alpha1.ExternalRoute,
 		if err := r.remove(ctx, f.owned[key]); err != nil {
 			return 0, err
 		}
+		r.memory.forgetUpstream(route, key)
 	}
 	return 0, nil
 }

@@ -72,6 +72,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if err := r.releaseTaken(ctx, route, facts); err != nil {
+		return ctrl.Result{}, err
+	}
 	objects, refusal := translate.Translate(route, facts.mesh)
 	result := r.program(ctx, route, facts, objects, refusal)
 	err = r.report(ctx, route, facts, objects, refusal, result)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -37,7 +38,6 @@ func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, 
 	if equality.Semantic.DeepEqual(before, after) {
 		return nil
 	}
-	written := route.DeepCopy()
 	configuration := v1alpha1ac.ExternalRoute(route.Name, route.Namespace).WithUID(route.UID).WithStatus(statusConfiguration(after))
 	err := r.client.Status().Apply(ctx, configuration, fieldOwner, client.ForceOwnership)
 	if apierrors.IsNotFound(err) {
@@ -46,9 +46,7 @@ func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, 
 	if err != nil {
 		return fmt.Errorf("write status: %w", err)
 	}
-	written.ResourceVersion = ptr.Deref(configuration.ResourceVersion, "")
-	written.Status = *after
-	r.memory.wroteStatus(written)
+	r.memory.wroteStatus(route, after, ptr.Deref(configuration.ResourceVersion, ""))
 	r.tellReady(route, before, after)
 	return nil
 }
@@ -64,7 +62,7 @@ func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *tr
 		c.ObservedGeneration = route.Generation
 		c.LastTransitionTime = metav1.NewTime(r.clock.Now()).Rfc3339Copy()
 		if len(c.Message) > maxMessage {
-			c.Message = c.Message[:maxMessage-3] + "..."
+			c.Message = strings.ToValidUTF8(c.Message[:maxMessage-3], "") + "..."
 		}
 		meta.SetStatusCondition(&status.Conditions, c)
 		return c
@@ -76,7 +74,9 @@ func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *tr
 		}}
 	}
 	accepted := set(said[0])
-	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDirectHTTPS)
+	if objects != nil || len(f.owned) == 0 { // else the last good objects go on, and what they break stays broken
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDirectHTTPS)
+	}
 	for _, c := range said[1:] {
 		if old := meta.FindStatusCondition(route.Status.Conditions, c.Type); old != nil {
 			status.Conditions = append(status.Conditions, *old)
@@ -144,12 +144,6 @@ func statusConfiguration(status *v1alpha1.ExternalRouteStatus) *v1alpha1ac.Exter
 	return configuration
 }
 
-// wasProgrammed says whether the route stood as its present spec wants when we last looked: what differs now was changed by somebody else.
-func wasProgrammed(route *v1alpha1.ExternalRoute) bool {
-	programmed := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionProgrammed)
-	return programmed != nil && programmed.Reason == v1alpha1.ReasonProgrammed && programmed.ObservedGeneration == route.Generation
-}
-
 // tellReady emits an event when Ready flips or has another reason, and none while it stays.
 func (r *Reconciler) tellReady(route *v1alpha1.ExternalRoute, before, after *v1alpha1.ExternalRouteStatus) {
 	old := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionReady)
@@ -161,23 +155,28 @@ func (r *Reconciler) tellReady(route *v1alpha1.ExternalRoute, before, after *v1a
 	if stalls[now.Reason] || now.Reason == v1alpha1.ReasonApplyFailed {
 		kind = corev1.EventTypeWarning
 	}
-	r.tell(route, kind, now.Reason, now.Message)
+	r.tell(route, nil, kind, now.Reason, now.Message)
 }
 
-func (r *Reconciler) tellRepaired(route *v1alpha1.ExternalRoute, key reference, existed bool) {
+func (r *Reconciler) tellRepaired(route *v1alpha1.ExternalRoute, object client.Object, existed bool) {
 	what := "differed from what the route asks for and was brought back"
 	if !existed {
 		what = "was missing and was created again"
 	}
-	r.tell(route, corev1.EventTypeWarning, "Repaired", fmt.Sprintf("%s %s", key, what))
+	r.tell(route, object, corev1.EventTypeWarning, "Repaired", fmt.Sprintf("%s %s", referenceTo(object), what))
 }
 
 // maxNote is the length of an event's note that the API server takes.
 const maxNote = 1024
 
-func (r *Reconciler) tell(route *v1alpha1.ExternalRoute, kind, reason, note string) {
+// tell emits an event about a route, and about one of its objects where that is what it is about.
+func (r *Reconciler) tell(route *v1alpha1.ExternalRoute, related client.Object, kind, reason, note string) {
 	if len(note) > maxNote {
-		note = note[:maxNote-3] + "..."
+		note = strings.ToValidUTF8(note[:maxNote-3], "") + "..."
 	}
-	r.recorder.Eventf(route, nil, kind, reason, "Reconcile", "%s", note)
+	if related == nil { // an interface that holds nothing, and not one that holds a nil
+		r.recorder.Eventf(route, nil, kind, reason, "Reconcile", "%s", note)
+		return
+	}
+	r.recorder.Eventf(route, related, kind, reason, "Reconcile", "%s", note)
 }

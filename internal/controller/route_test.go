@@ -369,6 +369,48 @@ func TestAServiceThatSomebodyTakesOverIsReleasedOnce(t *testing.T) {
 	s.only("Service/web")
 }
 
+func TestATakenServiceOutlivesARouteThatIsRefusedBecauseOfIt(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple+"\nexportTo: ['*']")
+	s.ready("web")
+	edit(s, service("web", nil, 80), func(v *corev1.Service) { v.Spec.Selector = map[string]string{"app": "web"} })
+	s.delete(s.refused("web", v1alpha1.ReasonServiceNotUsable))
+	s.only("Service/web")
+}
+
+func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
+	s := tell(t)
+	own := service("web", nil, 80)
+	s.create(own)
+	s.route("web", simple)
+	s.ready("web")
+	s.quiet()
+	edit(s, own, func(v *corev1.Service) {
+		v.Spec.Ports = append(v.Spec.Ports, corev1.ServicePort{Name: "http-more", Port: 8080})
+	})
+	s.until("the match should be on the port", func() string {
+		return cmp.Diff(uint32(80), s.virtualService("web").Spec.Http[0].Match[0].Port)
+	})
+	s.delete(own)
+	s.until("a Service should be made", func() string { return cmp.Diff(4, len(s.objects())) })
+	s.ready("web")
+	s.requests.writes(s.namespace)
+	s.route("web", simple+"\nport: 8080")
+	s.until("the port should change", func() string {
+		s.get("web", own)
+		return cmp.Diff(int32(8080), own.Spec.Ports[0].Port)
+	})
+	s.ready("web")
+	time.Sleep(500 * time.Millisecond)
+	if writes := s.requests.writes(s.namespace); len(writes) != 2 { // the Service and the status
+		t.Errorf("a new port took %d writes: %v", len(writes), writes)
+	}
+	if seen := s.events("Repaired"); len(seen) > 0 {
+		t.Errorf("nobody broke anything, and yet: %v", seen)
+	}
+	s.quiet("web")
+}
+
 func TestASuspendedRouteWritesNothingButItsStatus(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)

@@ -52,11 +52,13 @@ func liveVirtualService(f *facts, objects *translate.Objects) *networkingv1.Virt
 // untilSwitch is how long the VirtualService must still wait for upstreams that it does not use yet: their clusters answer 503 until istiod has sent
 // them and Envoy has resolved their names. A new VirtualService has no traffic to lose.
 func (r *Reconciler) untilSwitch(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) time.Duration {
-	live := liveVirtualService(f, objects)
-	if live == nil {
+	var used map[target]bool
+	switch live := liveVirtualService(f, objects); {
+	case live != nil:
+		used = targets(live)
+	case !f.adopted[referenceTo(objects.VirtualService)]: // one that is handed over carries traffic already
 		return 0
 	}
-	used := targets(live)
 	fresh := map[string]bool{}
 	for t := range targets(objects.VirtualService) {
 		if !used[t] {

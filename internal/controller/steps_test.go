@@ -232,22 +232,31 @@ func edit[T client.Object](s *story, object T, change func(T)) {
 	s.Fatal("the object never stood still")
 }
 
+// events are the notes of the namespace's events of that reason.
+func (s *story) events(reason string) []string {
+	s.Helper()
+	var events eventsv1.EventList
+	if err := s.client.List(s.Context(), &events, client.InNamespace(s.namespace)); err != nil {
+		s.Fatal(err)
+	}
+	var notes []string
+	for _, e := range events.Items {
+		if e.Reason == reason {
+			notes = append(notes, e.Note)
+		}
+	}
+	return notes
+}
+
 // event waits for an event of that reason whose note holds a text.
 func (s *story) event(reason, text string) {
 	s.Helper()
 	s.until(fmt.Sprintf("an event %s with %q", reason, text), func() string {
-		var events eventsv1.EventList
-		if err := s.client.List(s.Context(), &events, client.InNamespace(s.namespace)); err != nil {
-			return err.Error()
+		notes := s.events(reason)
+		if slices.ContainsFunc(notes, func(note string) bool { return strings.Contains(note, text) }) {
+			return ""
 		}
-		var seen []string
-		for _, e := range events.Items {
-			if e.Reason == reason && strings.Contains(e.Note, text) {
-				return ""
-			}
-			seen = append(seen, e.Reason+": "+e.Note)
-		}
-		return strings.Join(seen, "\n")
+		return fmt.Sprint(notes)
 	})
 }
 

@@ -5,8 +5,11 @@
 package translate
 
 import (
+	"fmt"
+	"hash/fnv"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,6 +76,32 @@ func (o *Objects) All() []Object {
 		all = append(all, d)
 	}
 	return append(all, o.VirtualService)
+}
+
+// Hash tells what the route asks for from what it asked for before. It is never 0.
+func (o *Objects) Hash() uint64 {
+	h := fnv.New64a()
+	for _, object := range o.All() {
+		h.Write([]byte(object.GetName()))
+		var spec proto.Message
+		switch typed := object.(type) {
+		case *corev1.Service:
+			fmt.Fprint(h, typed.Spec.Ports[0].Port, typed.Annotations)
+			continue
+		case *networkingv1.ServiceEntry:
+			spec = &typed.Spec
+		case *networkingv1.DestinationRule:
+			spec = &typed.Spec
+		case *networkingv1.VirtualService:
+			spec = &typed.Spec
+		}
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+		if err != nil {
+			panic(err) // Istio's messages have no required fields
+		}
+		h.Write(raw)
+	}
+	return h.Sum64() | 1
 }
 
 // Translate returns the objects that the route asks for, or why there are none.
