@@ -120,7 +120,8 @@ func asSent(manifest *unstructured.Unstructured) (map[string]any, error) {
 		return nil, err
 	}
 	var object map[string]any
-	return object, utiljson.Unmarshal(raw, &object)
+	err = utiljson.Unmarshal(raw, &object)
+	return object, err
 }
 
 func checkName(name string) field.ErrorList {

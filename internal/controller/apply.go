@@ -35,35 +35,9 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	if exists && asWanted(want, live, route) {
 		return false, nil
 	}
-	manifest, err := translate.Manifest(want)
+	now, err := r.write(ctx, route, want, exists || f.adopted[key])
 	if err != nil {
 		return false, err
-	}
-	manifest.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))})
-	options := []client.ApplyOption{fieldOwner}
-	if exists || f.adopted[key] {
-		options = append(options, client.ForceOwnership)
-	}
-	applied := manifest.DeepCopy()
-	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
-		if apierrors.IsConflict(err) && len(options) == 1 {
-			r.memory.waits(route, key)
-			return false, &nameConflict{message: notOurs(route, key)}
-		}
-		return false, fmt.Errorf("apply %s: %w", key, err)
-	}
-	now, err := typed(applied, want)
-	if err != nil {
-		return true, err
-	}
-	if _, isService := want.(*corev1.Service); !isService && !asWanted(want, now, route) {
-		// Somebody else owns a field that we do not want at all: an apply cannot take it away.
-		if now, err = r.replaceSpec(ctx, manifest, applied, want); err != nil {
-			return true, fmt.Errorf("replace %s: %w", key, err)
-		}
-		if !asWanted(want, now, route) {
-			return true, fmt.Errorf("apply %s: the API server stores something else than was sent: does an admission webhook change it?", key)
-		}
 	}
 	f.owned[key] = now
 	r.memory.wrote(route, now)
@@ -72,6 +46,42 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 		r.tellRepaired(route, want, exists)
 	}
 	return true, nil
+}
+
+// write applies an object and returns what the API server stores.
+func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, want translate.Object, force bool) (client.Object, error) {
+	key := referenceTo(want)
+	manifest, err := translate.Manifest(want)
+	if err != nil {
+		return nil, err
+	}
+	manifest.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))})
+	options := []client.ApplyOption{fieldOwner}
+	if force {
+		options = append(options, client.ForceOwnership)
+	}
+	applied := manifest.DeepCopy()
+	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
+		if apierrors.IsConflict(err) && !force {
+			r.memory.waits(route, key)
+			return nil, &nameConflict{message: notOurs(route, key)}
+		}
+		return nil, fmt.Errorf("apply %s: %w", key, err)
+	}
+	now, err := typed(applied, want)
+	if err != nil || asWanted(want, now, route) {
+		return now, err
+	}
+	if _, isService := want.(*corev1.Service); !isService {
+		// Somebody else owns a field that we do not want at all: an apply cannot take it away.
+		if now, err = r.replaceSpec(ctx, manifest, applied, want); err != nil {
+			return nil, fmt.Errorf("replace %s: %w", key, err)
+		}
+	}
+	if !asWanted(want, now, route) {
+		return nil, fmt.Errorf("apply %s: the API server stores something else than was sent: does an admission webhook change it?", key)
+	}
+	return now, nil
 }
 
 // replaceSpec writes the whole spec of an object that we control, if nobody wrote it in between.

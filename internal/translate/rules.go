@@ -116,7 +116,7 @@ func checkRegex(expression string, path *field.Path) *field.Error {
 }
 
 // wideEscape finds escapes of characters above \xff: \x{100} and beyond, \400 and beyond.
-var wideEscape = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}|\\[4-7][0-7][0-7]`)
+var wideEscape = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}|\\[4-7][0-7]{2}`)
 
 // programMargin is what RE2 adds around an expression, generously.
 const programMargin = 64

@@ -114,6 +114,16 @@ var urlRules = map[string]rule{
 			"https://example.com:80:80", "https://example.com:80\r\n", "https://example.com:４４３", "https://example.com:80,81"),
 		says: "the port must be a number from 1 to 65535",
 	},
+	"a URL's port is none of Istio's own": {
+		at: "destinations[0].url", good: values("https://example.com:15010", "https://example.com:15019/15001", "http://example.com:1500"),
+		bad: values("https://example.com:15001", "http://example.com:15006/", "https://example.com:15009", "https://example.com:15020/a",
+			"https://example.com:15021", "https://example.com:15053", "https://example.com:15090/"),
+		says: "the port must not be one of Istio's own",
+	},
+	"the port of the hosts is none of Istio's own": {
+		at: "port", good: values(14999, 15010, 15022, 15089), bad: values(15000, 15001, 15006, 15009, 15020, 15021, 15053, 15090),
+		says: "must not be one of Istio's own ports",
+	},
 	"a URL's host is outside the cluster": {
 		at: "destinations[0].url", good: values("https://svc.example.com", "https://cluster.locals", "https://mylocalhost.com",
 			"https://internal.example", "https://externalroute.internal.example.com"),
@@ -219,6 +229,7 @@ var endpointRules = map[string]rule{
 		bad: values("127.0.0.1", "127.255.255.254", "169.254.169.254", "169.254.170.2", "169.254.0.1", "224.0.0.1", "239.255.255.250",
 			"255.255.255.255", "0.0.0.0", "0.1.2.3", "::", "::1", "0:0:0:0:0:0:0:1", "fe80::1", "fe80::a9fe:a9fe", "febf::1", "ff02::1",
 			"FF0E::1",
+			"2002:a9fe:a9fe::1", "64:ff9b:1::a9fe:a9fe", "240.0.0.1",
 			"::7f00:1", "::127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::169.254.169.254"),
 		says: "must not be a loopback, link-local, multicast, broadcast or unspecified address",
 	},
