@@ -245,7 +245,7 @@ func TestAMoveToAnotherHostLosesNothing(t *testing.T) {
 	}
 	s.ready("web")
 	s.until("the old upstream should go", func() string { return cmp.Diff(len(old), len(s.objects())) })
-	if waited := time.Since(moved); waited < settle-100*time.Millisecond { // seen by polling
+	if waited := time.Since(moved); waited < settle/2 { // the move was seen late, by polling
 		t.Errorf("the old upstream went after %s", waited)
 	}
 	s.quiet("web")

@@ -33,7 +33,7 @@ import (
 )
 
 // settle is short enough for a test and long enough to be seen.
-const settle = time.Second
+const settle = 2 * time.Second
 
 // suite is the control plane that most stories share, with the operator in it.
 var suite *cluster

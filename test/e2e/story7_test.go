@@ -32,6 +32,7 @@ func TestEditsLoseNoRequest(t *testing.T) {
 	ports := mesh.Serve(t, &bench.Upstream{Host: "ports.example.com"})
 	mesh.Serve(t, &bench.Upstream{Host: "ports.example.com", Port: 9443, Address: ports.Address})
 	mesh.Serve(t, &bench.Upstream{Host: "plain.example.com", Plain: true})
+	mesh.Serve(t, &bench.Upstream{Host: "ports.example.com", Plain: true, Address: ports.Address})
 	app := begin(t, namespace)
 	authority := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "company-ca"},
@@ -69,6 +70,8 @@ func TestEditsLoseNoRequest(t *testing.T) {
 		{name: "not exported", spec: `{"exportTo": ["."]}`, moves: true, serves: "two.example.com"},
 		{name: "port 9443", spec: primary("https://ports.example.com:9443"), moves: true, serves: "ports.example.com"},
 		{name: "port 443", spec: primary("https://ports.example.com"), moves: true, serves: "ports.example.com"},
+		{name: "the same host without TLS", spec: primary("http://ports.example.com"), moves: true, serves: "ports.example.com"},
+		{name: "and with TLS again", spec: primary("https://ports.example.com"), moves: true, serves: "ports.example.com"},
 		{name: "without TLS", spec: primary("http://plain.example.com"), moves: true, serves: "plain.example.com"},
 		{name: "with TLS", spec: primary("https://one.example.com"), moves: true, serves: "one.example.com"},
 	} {
