@@ -20,9 +20,9 @@ func TestPaths(t *testing.T) {
 	app := begin(t, namespace)
 	apply(t, namespace, "paths.yaml")
 	ready(t, namespace)
-	answers(t, app, "http://root/", files.Host+" GET /")
+	answers(t, app, "http://bare/", files.Host+" GET /")
 	for _, c := range []struct{ called, arrives string }{
-		{"root/x/?q=1", "/x/?q=1"},
+		{"bare/x/?q=1", "/x/?q=1"},
 		{"base/", "/base/file.txt"},
 		{"base", "/base/file.txt"},
 		{"base/?q=1", "/base/file.txt?q=1"},
