@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -127,7 +128,7 @@ func (r *Reconciler) applyUpstream(ctx context.Context, route *v1alpha1.External
 func withSubsetsOf(want, live *networkingv1.DestinationRule) *networkingv1.DestinationRule {
 	both := want.DeepCopy()
 	for _, old := range live.Spec.Subsets {
-		if !slices.ContainsFunc(both.Spec.Subsets, func(s *subset) bool { return s.Name == old.Name }) {
+		if !slices.ContainsFunc(both.Spec.Subsets, func(s *istio.Subset) bool { return s.Name == old.Name }) {
 			both.Spec.Subsets = append(both.Spec.Subsets, old)
 		}
 	}

@@ -5,14 +5,11 @@ import (
 	"strings"
 	"time"
 
-	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
 )
-
-type subset = istio.Subset
 
 // target is a cluster that a VirtualService sends requests to.
 type target struct {
