@@ -74,7 +74,7 @@ func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *tr
 		}}
 	}
 	accepted := set(said[0])
-	if objects != nil || len(f.owned) == 0 { // else the last good objects go on, and what they break stays broken
+	if accepted.Status == metav1.ConditionTrue || len(f.owned) == 0 { // else the last good objects go on, and what they break stays broken
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDirectHTTPS)
 	}
 	for _, c := range said[1:] {

@@ -14,7 +14,7 @@ func assets() (string, error) {
 	if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
 		return filepath.Abs(folder)
 	}
-	folder, err := lastLine("./hack/controlplane/build.sh")
+	folder, err := LastLine("./hack/controlplane/build.sh")
 	if err != nil {
 		return "", fmt.Errorf("build the control plane: %w", err)
 	}
@@ -23,15 +23,15 @@ func assets() (string, error) {
 
 // IstioCRDs returns Istio's CustomResourceDefinitions, in the version that this module requires.
 func IstioCRDs() ([]byte, error) {
-	module, err := lastLine("go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api")
+	module, err := LastLine("go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api")
 	if err != nil {
 		return nil, fmt.Errorf("find Istio's CRDs: %w", err)
 	}
 	return os.ReadFile(filepath.Join(module, "kubernetes", "customresourcedefinitions.gen.yaml"))
 }
 
-// lastLine runs a command in the repository and returns the last line that it prints. Its progress is shown.
-func lastLine(name string, args ...string) (string, error) {
+// LastLine runs a command in the repository and returns the last line that it prints. Its progress is shown.
+func LastLine(name string, args ...string) (string, error) {
 	command := exec.Command(name, args...)
 	_, thisFile, _, _ := runtime.Caller(0)
 	command.Dir = filepath.Join(filepath.Dir(thisFile), "..", "..")

@@ -6,7 +6,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,25 +124,12 @@ func (b *Bench) Namespace(ctx context.Context, name string) error {
 
 // installEnvoy copies Envoy to where the user it runs as can read it.
 func (b *Bench) installEnvoy() error {
-	installed, err := script("./hack/envoy/install.sh")
+	installed, err := controlplane.LastLine("./hack/envoy/install.sh")
 	if err != nil {
 		return err
 	}
 	b.envoy = filepath.Join(b.Dir, "envoy")
 	return exec.Command("install", "-m", "755", installed, b.envoy).Run()
-}
-
-// script runs a command in the repository and returns the last line that it prints. Its progress is shown.
-func script(name string, args ...string) (string, error) {
-	command := exec.Command(name, args...)
-	command.Dir = Repository()
-	command.Stderr = os.Stderr
-	output, err := command.Output()
-	if err != nil {
-		return "", fmt.Errorf("run %s: %w", name, err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(output), []byte("\n"))
-	return string(lines[len(lines)-1]), nil
 }
 
 // Repository is the folder of this repository.

@@ -15,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/test/controlplane"
 )
 
 // Istiod is the mesh's control plane.
@@ -34,7 +36,7 @@ var istiodEnvironment = []string{
 }
 
 func (b *Bench) startIstiod() (*Istiod, error) {
-	binary, err := script("./hack/istiod/build.sh")
+	binary, err := controlplane.LastLine("./hack/istiod/build.sh")
 	if err != nil {
 		return nil, err
 	}

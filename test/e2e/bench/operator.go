@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/externalroute/externalroute/test/controlplane"
 )
 
 // Operator is this project's manager, as a process with the rights of its ServiceAccount.
@@ -30,7 +32,7 @@ func (b *Bench) StartOperator() error {
 	if output, err := b.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", filepath.Join(Repository(), "config", "default")).CombinedOutput(); err != nil {
 		return fmt.Errorf("install the operator: %w: %s", err, output)
 	}
-	if _, err := script("go", "build", "-o", filepath.Join(b.Dir, "manager"), "./cmd/manager"); err != nil {
+	if _, err := controlplane.LastLine("go", "build", "-o", filepath.Join(b.Dir, "manager"), "./cmd/manager"); err != nil {
 		return err
 	}
 	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + operatorNamespace, "system:authenticated"}
