@@ -62,6 +62,9 @@ func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, w
 	}
 	applied := manifest.DeepCopy()
 	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
+		if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) { // what is missing is not the object, but its kind, or the namespace
+			r.istio.doubted()
+		}
 		if apierrors.IsConflict(err) && !force {
 			r.memory.waits(route, key)
 			return nil, &nameConflict{message: notOurs(route, key)}
@@ -295,7 +298,7 @@ func failure(err error) result {
 		return result{programmed: v1alpha1.ReasonPending, message: "The namespace is being deleted."}
 	case errors.As(err, &network):
 		return result{programmed: v1alpha1.ReasonApplyFailed, message: "The API server cannot be reached: " + network.Err.Error(), err: err}
-	case meta.IsNoMatchError(err):
+	case meta.IsNoMatchError(err) || apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) && apierrors.IsNotFound(err):
 		return result{programmed: v1alpha1.ReasonIstioNotInstalled, message: notInstalled, err: err}
 	default:
 		return result{programmed: v1alpha1.ReasonApplyFailed, message: err.Error(), err: err}

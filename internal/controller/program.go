@@ -170,6 +170,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, route *v1alpha1.ExternalRoute,
 		if err := r.remove(ctx, f.owned[key]); err != nil {
 			return 0, err
 		}
+		delete(f.owned, key)
 		r.memory.forgetUpstream(route, key)
 	}
 	return 0, nil

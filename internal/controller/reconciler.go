@@ -51,21 +51,30 @@ type Reconciler struct {
 	clock    clock.PassiveClock
 	options  Options
 
-	istio      *istioCRDs
+	istio      *optionalAPI
+	gatewayAPI *gatewayAPI
 	configMaps *configMapWatch
 	memory     *memory
-	started    sync.Once
+	claims     *claims
+	// woken is told of a route that is to be looked at again.
+	woken func(types.NamespacedName)
+
+	starting sync.Mutex
+	started  bool
 }
 
 // Reconcile brings one route and its objects together. Mistakes of the user are told in the status and are no errors: an edit wakes us.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	r.started.Do(r.memory.start)
+	if err := r.start(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
 	route, err := r.route(ctx, request.NamespacedName)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if route == nil {
 		r.memory.forget(request.NamespacedName)
+		r.wake(r.claims.forget(request.NamespacedName))
 		return ctrl.Result{}, nil
 	}
 	facts, err := r.gather(ctx, route)
@@ -75,10 +84,40 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.releaseTaken(ctx, route, facts); err != nil {
 		return ctrl.Result{}, err
 	}
-	objects, refusal := translate.Translate(route, facts.mesh)
+	objects, refusal, err := r.judged(ctx, route, facts)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	result := r.program(ctx, route, facts, objects, refusal)
+	r.settleClaims(route, facts, objects, refusal)
 	err = r.report(ctx, route, facts, objects, refusal, result)
 	return ctrl.Result{RequeueAfter: result.again}, errors.Join(result.err, err)
+}
+
+// start remembers when this process began to reconcile, and what stood then.
+func (r *Reconciler) start(ctx context.Context) error {
+	r.starting.Lock()
+	defer r.starting.Unlock()
+	if r.started {
+		return nil
+	}
+	r.memory.start()
+	err := r.recallClaims(ctx)
+	r.started = err == nil
+	return err
+}
+
+// judged translates the route, and looks whether somebody else has what it asks for.
+func (r *Reconciler) judged(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts) (*translate.Objects, *translate.Refusal, error) {
+	objects, refusal := translate.Translate(route, f.mesh)
+	if refusal != nil {
+		return nil, refusal, nil
+	}
+	refusal, err := r.judge(ctx, route, f, objects)
+	if refusal != nil || err != nil {
+		return nil, refusal, err
+	}
+	return objects, nil, nil
 }
 
 // route reads a route, nil when there is none or when it is going: then its objects go with it, by their owner reference.

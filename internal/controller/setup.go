@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -23,9 +27,12 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// The indexes by which an event finds the routes concerned.
+// The indexes by which an event finds the routes concerned, and a route its rivals.
 const (
 	ownerIndex     = "owner"     // generated objects by the UID of their route
+	rivalIndex     = "rival"     // other people's objects by what they may be rivals for: see rivalKeys
+	hostIndex      = "host"      // routes by the complete names of their hosts
+	upstreamIndex  = "upstream"  // routes by NAMESPACE/HOST of their destinations
 	serviceIndex   = "service"   // routes by NAMESPACE/NAME of the Services that matter to them
 	configMapIndex = "configmap" // routes by NAMESPACE/NAME of the ConfigMaps that they name
 )
@@ -42,12 +49,19 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		clock:    c,
 		options:  options,
 		memory:   newMemory(c),
-		istio:    &istioCRDs{mapper: mgr.GetRESTMapper()},
+		claims:   newClaims(),
 	}
-	if err := indexRoutes(ctx, mgr.GetFieldIndexer()); err != nil {
+	if err := r.indexRoutes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	woken := make(chan event.TypedGenericEvent[*v1alpha1.ExternalRoute])
+	r.woken = func(key types.NamespacedName) {
+		route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		select {
+		case woken <- event.TypedGenericEvent[*v1alpha1.ExternalRoute]{Object: route}:
+		case <-ctx.Done():
+		}
+	}
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
 		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -67,77 +81,115 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	r.configMaps = &configMapWatch{client: mgr.GetClient(), watch: func() error {
 		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byIndex(configMapIndex))))
 	}}
-	watchIstio := func() error {
-		if err := indexByOwner(ctx, mgr.GetFieldIndexer(), istioKinds()...); err != nil {
+	asked, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a discovery client: %w", err)
+	}
+	w := &watches{cache: mgr.GetCache(), controller: built, indexer: mgr.GetFieldIndexer(), reconciler: r}
+	r.istio = newOptionalAPI(asked, networkingv1.SchemeGroupVersion, time.Second, time.Minute, "ServiceEntry", "DestinationRule", "VirtualService")
+	w.follow(r.istio, r.onIstio(), func() []client.Object {
+		return []client.Object{&networkingv1.ServiceEntry{}, &networkingv1.DestinationRule{}, &networkingv1.VirtualService{}}
+	})
+	r.gatewayAPI = &gatewayAPI{newOptionalAPI(asked, gatewayVersion, 10*time.Second, time.Minute, "HTTPRoute")}
+	w.follow(r.gatewayAPI.optionalAPI, r.onHTTPRoute(), func() []client.Object { return []client.Object{newHTTPRoute()} })
+	for _, api := range []*optionalAPI{r.istio, r.gatewayAPI.optionalAPI} {
+		if err := api.begin(ctx); err != nil {
 			return err
 		}
-		for _, kind := range istioKinds() {
-			if err := built.Watch(source.Kind(mgr.GetCache(), kind, r.onGenerated())); err != nil {
-				return fmt.Errorf("watch %T: %w", kind, err)
-			}
-		}
-		return nil
-	}
-	r.istio.arrive = func(ctx context.Context) error { return r.istioArrived(ctx, mgr, watchIstio, woken) }
-
-	served, err := r.istio.served()
-	if err != nil {
-		return fmt.Errorf("ask for Istio's kinds: %w", err)
-	}
-	if !served {
-		return mgr.Add(r.istio)
-	}
-	r.istio.ready.Store(true)
-	return watchIstio()
-}
-
-// istioArrived begins to watch Istio's kinds and wakes every route once their caches are filled.
-func (r *Reconciler) istioArrived(
-	ctx context.Context, mgr manager.Manager, watch func() error, woken chan<- event.TypedGenericEvent[*v1alpha1.ExternalRoute],
-) error {
-	if err := watch(); err != nil {
-		return err
-	}
-	for _, kind := range istioKinds() {
-		if _, err := mgr.GetCache().GetInformer(ctx, kind); err != nil { // blocks until it is filled
-			return fmt.Errorf("fill the cache of %T: %w", kind, err)
-		}
-	}
-	r.istio.ready.Store(true)
-	var routes v1alpha1.ExternalRouteList
-	if err := r.client.List(ctx, &routes); err != nil {
-		return fmt.Errorf("list routes: %w", err)
-	}
-	for i := range routes.Items {
-		select {
-		case woken <- event.TypedGenericEvent[*v1alpha1.ExternalRoute]{Object: &routes.Items[i]}:
-		case <-ctx.Done():
-			return nil
+		if err := mgr.Add(api); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func indexRoutes(ctx context.Context, indexer client.FieldIndexer) error {
-	err := indexer.IndexField(ctx, &v1alpha1.ExternalRoute{}, serviceIndex, func(o client.Object) []string {
-		var keys []string
-		for _, key := range translate.ReferencesOf(o.(*v1alpha1.ExternalRoute)).Services { //nolint:forcetypeassert // an index of routes
-			keys = append(keys, key.String())
+// watches begins and ends to watch kinds that come and go.
+type watches struct {
+	cache      cache.Cache
+	controller controller.Controller
+	indexer    client.FieldIndexer
+	reconciler *Reconciler
+}
+
+// follow watches an API's kinds while they are there.
+func (w *watches) follow(api *optionalAPI, wake handler.EventHandler, kinds func() []client.Object) {
+	api.watch = func(ctx context.Context) error {
+		if err := indexByOwner(ctx, w.indexer, kinds()...); err != nil {
+			return err
 		}
-		return keys
-	})
-	if err != nil {
-		return fmt.Errorf("index routes by Service: %w", err)
+		for _, kind := range kinds() {
+			if err := w.indexer.IndexField(ctx, kind, rivalIndex, rivalKeys(w.reconciler.options.ClusterDomain)); err != nil {
+				return fmt.Errorf("index %T by what it may be a rival for: %w", kind, err)
+			}
+			if err := w.controller.Watch(source.Kind(w.cache, kind, wake)); err != nil {
+				return fmt.Errorf("watch %T: %w", kind, err)
+			}
+		}
+		return nil
 	}
-	err = indexer.IndexField(ctx, &v1alpha1.ExternalRoute{}, configMapIndex, func(o client.Object) []string {
-		var keys []string
-		for _, name := range translate.ReferencesOf(o.(*v1alpha1.ExternalRoute)).ConfigMaps { //nolint:forcetypeassert // an index of routes
-			keys = append(keys, types.NamespacedName{Namespace: o.GetNamespace(), Name: name}.String())
+	api.fill = func(ctx context.Context) error {
+		for _, kind := range kinds() {
+			if _, err := w.cache.GetInformer(ctx, kind); err != nil { // blocks until it is filled
+				return fmt.Errorf("fill the cache of %T: %w", kind, err)
+			}
 		}
-		return keys
-	})
-	if err != nil {
-		return fmt.Errorf("index routes by ConfigMap: %w", err)
+		return nil
+	}
+	api.leave = func(ctx context.Context) error {
+		for _, kind := range kinds() {
+			if err := w.cache.RemoveInformer(ctx, kind); err != nil {
+				return fmt.Errorf("end the cache of %T: %w", kind, err)
+			}
+		}
+		return nil
+	}
+	api.tell = w.reconciler.wakeAll
+}
+
+// wakeAll wakes every route.
+func (r *Reconciler) wakeAll(ctx context.Context) error {
+	var routes v1alpha1.ExternalRouteList
+	if err := r.client.List(ctx, &routes, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for i := range routes.Items {
+		r.woken(client.ObjectKeyFromObject(&routes.Items[i]))
+	}
+	return nil
+}
+
+func (r *Reconciler) indexRoutes(ctx context.Context, indexer client.FieldIndexer) error {
+	indexes := map[string]func(*v1alpha1.ExternalRoute) []string{
+		hostIndex: func(route *v1alpha1.ExternalRoute) []string { return translate.HostsOf(route, r.options.ClusterDomain) },
+		upstreamIndex: func(route *v1alpha1.ExternalRoute) []string {
+			var keys []string
+			for _, host := range translate.UpstreamsOf(route) {
+				keys = append(keys, route.Namespace+"/"+host)
+			}
+			return keys
+		},
+		serviceIndex: func(route *v1alpha1.ExternalRoute) []string {
+			var keys []string
+			for _, key := range translate.ReferencesOf(route).Services {
+				keys = append(keys, key.String())
+			}
+			return keys
+		},
+		configMapIndex: func(route *v1alpha1.ExternalRoute) []string {
+			var keys []string
+			for _, name := range translate.ReferencesOf(route).ConfigMaps {
+				keys = append(keys, types.NamespacedName{Namespace: route.Namespace, Name: name}.String())
+			}
+			return keys
+		},
+	}
+	for name, keysOf := range indexes {
+		err := indexer.IndexField(ctx, &v1alpha1.ExternalRoute{}, name, func(o client.Object) []string {
+			return keysOf(o.(*v1alpha1.ExternalRoute)) //nolint:forcetypeassert // an index of routes
+		})
+		if err != nil {
+			return fmt.Errorf("index routes by %s: %w", name, err)
+		}
 	}
 	return indexByOwner(ctx, indexer, &corev1.Service{})
 }

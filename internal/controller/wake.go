@@ -7,6 +7,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -17,13 +18,66 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// onGenerated wakes the route that an object belongs to, or that waits for it to go.
-func (r *Reconciler) onGenerated() handler.EventHandler {
-	return r.on(func(_ context.Context, object client.Object) []reconcile.Request { return r.byOwner(object) })
+// onIstio wakes the route that an object belongs to, or that waits for it to go; where it is somebody else's, those that it may be a rival of.
+func (r *Reconciler) onIstio() handler.EventHandler {
+	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
+		requests := r.byOwner(object)
+		if routeOwner(object) != nil {
+			return requests
+		}
+		index := upstreamIndex
+		if kindOf(object) == "VirtualService" {
+			index = hostIndex
+		}
+		for _, key := range rivalKeys(r.options.ClusterDomain)(object) {
+			requests = append(requests, r.byKey(ctx, index, key)...)
+		}
+		return requests
+	})
+}
+
+// onHTTPRoute wakes the routes whose aliases a route of the Gateway API serves.
+func (r *Reconciler) onHTTPRoute() handler.EventHandler {
+	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
+		var requests []reconcile.Request
+		for _, service := range rivalKeys(r.options.ClusterDomain)(object) {
+			requests = append(requests, r.byKey(ctx, serviceIndex, service)...)
+		}
+		return requests
+	})
+}
+
+// rivalKeys are the keys by which an object of somebody else's is found as a rival, and by which it finds the routes concerned.
+func rivalKeys(clusterDomain string) client.IndexerFunc {
+	return func(object client.Object) []string {
+		if routeOwner(object) != nil {
+			return nil
+		}
+		switch o := object.(type) {
+		case *networkingv1.VirtualService:
+			return conflict.VirtualServiceFacts(o, clusterDomain).Hosts
+		case *networkingv1.ServiceEntry:
+			var keys []string
+			for _, host := range o.Spec.Hosts {
+				keys = append(keys, o.Namespace+"/"+host)
+			}
+			return keys
+		case *networkingv1.DestinationRule:
+			return []string{o.Namespace + "/" + o.Spec.Host}
+		case *unstructured.Unstructured:
+			var keys []string
+			for _, p := range serviceParents(o) {
+				keys = append(keys, p.service.String())
+			}
+			return keys
+		}
+		return nil
+	}
 }
 
 // onService also wakes the routes to which the Service matters as an alias or as a name of the cluster.
@@ -78,18 +132,22 @@ func (r *Reconciler) byOwner(object client.Object) []reconcile.Request {
 // byIndex finds the routes that an index holds for an object's name.
 func (r *Reconciler) byIndex(name string) handler.MapFunc {
 	return func(ctx context.Context, object client.Object) []reconcile.Request {
-		var routes v1alpha1.ExternalRouteList
-		key := client.ObjectKeyFromObject(object).String()
-		if err := r.client.List(ctx, &routes, client.MatchingFields{name: key}, client.UnsafeDisableDeepCopy); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "Listed routes", "index", name, "key", key) // a cache that has begun does not fail
-			return nil
-		}
-		var requests []reconcile.Request
-		for i := range routes.Items {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&routes.Items[i])})
-		}
-		return requests
+		return r.byKey(ctx, name, client.ObjectKeyFromObject(object).String())
 	}
+}
+
+// byKey finds the routes that an index holds for a key.
+func (r *Reconciler) byKey(ctx context.Context, index, key string) []reconcile.Request {
+	var routes v1alpha1.ExternalRouteList
+	if err := r.client.List(ctx, &routes, client.MatchingFields{index: key}, client.UnsafeDisableDeepCopy); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listed routes", "index", index, "key", key) // a cache that has begun does not fail
+		return nil
+	}
+	requests := make([]reconcile.Request, len(routes.Items))
+	for i := range routes.Items {
+		requests[i].NamespacedName = client.ObjectKeyFromObject(&routes.Items[i])
+	}
+	return requests
 }
 
 // CacheOptions keep the cache as small as the routes ask for. (One function for all kinds: to name those of Istio here, they would have to be there.)
@@ -97,7 +155,7 @@ func CacheOptions() cache.Options {
 	return cache.Options{DefaultTransform: stripped}
 }
 
-// stripped drops from an object what nobody reads. Of an object that no route controls, its name and its owner remain, and of a Service its ports too.
+// stripped drops from an object what nobody reads. Of an object that no route controls, its name, its owner and what makes it a rival remain.
 func stripped(object any) (any, error) {
 	o, ok := object.(client.Object)
 	if !ok {
@@ -112,23 +170,31 @@ func stripped(object any) (any, error) {
 		o.Status = corev1.ServiceStatus{}
 		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, Selector: o.Spec.Selector, Ports: o.Spec.Ports}
 	case *networkingv1.ServiceEntry:
-		strip(foreign, &o.Spec, &o.Status)
+		proto.Reset(&o.Status)
+		if foreign {
+			labels := o.Labels // Istio merges by them
+			stripMeta(o)
+			o.Labels = labels
+			conflict.StripServiceEntry(o)
+		}
+		return object, nil
 	case *networkingv1.DestinationRule:
-		strip(foreign, &o.Spec, &o.Status)
+		proto.Reset(&o.Status)
+		if foreign {
+			conflict.StripDestinationRule(o)
+		}
 	case *networkingv1.VirtualService:
-		strip(foreign, &o.Spec, &o.Status)
+		proto.Reset(&o.Status)
+		if foreign {
+			conflict.StripVirtualService(o)
+		}
+	case *unstructured.Unstructured:
+		stripHTTPRoute(o)
 	}
 	if foreign {
 		stripMeta(o)
 	}
 	return object, nil
-}
-
-func strip(foreign bool, spec, status proto.Message) {
-	proto.Reset(status)
-	if foreign {
-		proto.Reset(spec)
-	}
 }
 
 // stripMeta keeps of somebody else's labels and annotations those that hand the object over.

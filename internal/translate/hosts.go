@@ -120,11 +120,35 @@ func isServiceName(parts []string) bool {
 	return len(parts) >= 3 && parts[2] == "svc"
 }
 
+// hostPath is the field of a host that is written as it is named.
+func hostPath(route *v1alpha1.ExternalRoute, host string) *field.Path {
+	return field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
+}
+
+// HostsOf are the complete names of the hosts that the route asks for, whether it may have them or not.
+func HostsOf(route *v1alpha1.ExternalRoute, clusterDomain string) []string {
+	aliases, inPlace, _ := readHosts(route, clusterDomain)
+	names := make([]string, 0, len(aliases)+len(inPlace))
+	for _, a := range aliases {
+		names = append(names, a.fqdn)
+	}
+	return append(names, inPlace...)
+}
+
+// UpstreamsOf are the real hosts of the route's destinations.
+func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
+	var hosts []string
+	for _, d := range route.Spec.Destinations {
+		hosts = appendNew(hosts, hostOf(d.URL))
+	}
+	return hosts
+}
+
 // checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
 func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
 	var problems field.ErrorList
 	for _, host := range inPlace {
-		path := field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
+		path := hostPath(route, host)
 		for _, d := range destinations {
 			if d.host != host {
 				continue

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
@@ -49,8 +50,12 @@ type Objects struct {
 	DestinationRules []*networkingv1.DestinationRule
 	VirtualService   *networkingv1.VirtualService
 
-	// Hosts are the fully qualified names that the route serves.
-	Hosts []string
+	// Hosts are the fully qualified names that the route serves, in the order in which the VirtualService has them, and HostPaths the fields that ask
+	// for them.
+	Hosts     []string
+	HostPaths []*field.Path
+	// UpstreamPaths are the destinations that ask for the ServiceEntries and DestinationRules, the first of each, in the same order.
+	UpstreamPaths []*field.Path
 	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
 	TakenOver []string
 	// HostScoped are the hosts that the whole namespace speaks TLS to.
@@ -133,9 +138,14 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Objects, *Refusal) {
 	}
 	for _, a := range aliases {
 		objects.Hosts = append(objects.Hosts, a.fqdn)
+		objects.HostPaths = append(objects.HostPaths, a.path)
 	}
-	objects.Hosts = append(objects.Hosts, inPlace...)
+	for _, host := range inPlace {
+		objects.Hosts = append(objects.Hosts, host)
+		objects.HostPaths = append(objects.HostPaths, hostPath(route, host))
+	}
 	for _, u := range upstreams {
+		objects.UpstreamPaths = append(objects.UpstreamPaths, u.destinations[0].path)
 		objects.ServiceEntries = append(objects.ServiceEntries, serviceEntryFor(route, u))
 		objects.DestinationRules = append(objects.DestinationRules, destinationRuleFor(route, u))
 		if u.hostWide() != nil && !slices.Contains(objects.HostScoped, u.name) {

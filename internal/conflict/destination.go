@@ -1,0 +1,175 @@
+package conflict
+
+import (
+	"maps"
+	"slices"
+
+	istio "istio.io/api/networking/v1alpha3"
+	istiotype "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+)
+
+// ServiceEntry is what matters of a ServiceEntry beside another one of its hosts in its namespace.
+type ServiceEntry struct {
+	Identity
+	Hosts      []string
+	Ports      map[uint32]Port
+	Resolution istio.ServiceEntry_Resolution
+	Location   istio.ServiceEntry_Location
+	// Endpoints says that it has addresses of its own, and is not resolved by its host's name.
+	Endpoints bool
+	Labels    map[string]string
+	ExportTo  []string
+}
+
+// Port is what a ServiceEntry says about a port.
+type Port struct {
+	// Protocol is HTTP, TLS (which HTTPS is to Istio as well), or as written.
+	Protocol string
+	// Target is the port that is dialled.
+	Target uint32
+}
+
+// ServiceEntryFacts reads them.
+func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
+	facts := ServiceEntry{
+		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: map[uint32]Port{},
+		Resolution: e.Spec.Resolution, Location: e.Spec.Location, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
+		Labels: e.Labels, ExportTo: exportTo(e.Spec.ExportTo, e.Namespace),
+	}
+	slices.Sort(facts.ExportTo)
+	for _, p := range e.Spec.Ports {
+		port := Port{Protocol: p.Protocol, Target: p.TargetPort}
+		if port.Protocol == "HTTPS" {
+			port.Protocol = "TLS"
+		}
+		if port.Target == 0 {
+			port.Target = p.Number
+		}
+		facts.Ports[p.Number] = port
+	}
+	return facts
+}
+
+// StripServiceEntry drops all that its facts do not need.
+func StripServiceEntry(e *networkingv1.ServiceEntry) {
+	hosts, resolution, location, visible := e.Spec.Hosts, e.Spec.Resolution, e.Spec.Location, e.Spec.ExportTo
+	facts := ServiceEntryFacts(e)
+	e.Spec.Reset()
+	e.Spec.Hosts, e.Spec.Resolution, e.Spec.Location, e.Spec.ExportTo = hosts, resolution, location, visible
+	if facts.Endpoints {
+		e.Spec.Endpoints = []*istio.WorkloadEntry{{}}
+	}
+	for _, number := range slices.Sorted(maps.Keys(facts.Ports)) {
+		p := facts.Ports[number]
+		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Protocol: p.Protocol, TargetPort: p.Target})
+	}
+}
+
+// Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
+//
+// Istio asks the oldest of them about a host's resolution and ports, and adds the ports of younger ones only where all else is equal, their labels too;
+// the addresses of all of them are put together (istio: pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
+// pilot/pkg/serviceregistry/serviceentry/conversion.go, mergeServicesInstancesByNamespaceHost).
+func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
+	if !visibleAtHome(e) {
+		return ""
+	}
+	for number := range ours.Ports {
+		if _, shared := e.Ports[number]; shared && e.Endpoints != ours.Endpoints {
+			return "has other endpoints, and Istio puts those of both together"
+		}
+	}
+	if e.Compare(ours.Identity) > 0 {
+		return "" // ours is asked first
+	}
+	switch {
+	case e.Resolution != ours.Resolution:
+		return "has another resolution and is older"
+	case e.Location != ours.Location:
+		return "has another location and is older"
+	}
+	merged := maps.Equal(e.Labels, ours.Labels) && slices.Equal(e.ExportTo, ours.ExportTo)
+	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
+		theirs, has := e.Ports[number]
+		switch {
+		case !has && !merged:
+			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
+		case has && theirs != ours.Ports[number]:
+			return "has another protocol or target for the same port and is older"
+		}
+	}
+	return ""
+}
+
+func visibleAtHome(e ServiceEntry) bool {
+	if slices.Contains(e.ExportTo, "~") {
+		return false
+	}
+	return len(e.ExportTo) == 0 || slices.Contains(e.ExportTo, "*") || slices.Contains(e.ExportTo, e.Namespace)
+}
+
+// DestinationRule is what matters of a DestinationRule beside another one of its host in its namespace.
+type DestinationRule struct {
+	Identity
+	Host     string
+	Subsets  []string
+	Selector bool
+	// Policy says that it has settings for the whole host.
+	Policy   bool
+	ExportTo []string
+}
+
+// DestinationRuleFacts reads them.
+func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
+	facts := DestinationRule{
+		Identity: IdentityOf(d), Host: d.Spec.Host, Selector: d.Spec.WorkloadSelector != nil, Policy: d.Spec.TrafficPolicy != nil,
+		ExportTo: slices.Sorted(slices.Values(d.Spec.ExportTo)),
+	}
+	for _, s := range d.Spec.Subsets {
+		facts.Subsets = append(facts.Subsets, s.Name)
+	}
+	return facts
+}
+
+// StripDestinationRule drops all that its facts do not need.
+func StripDestinationRule(d *networkingv1.DestinationRule) {
+	facts := DestinationRuleFacts(d)
+	d.Spec.Reset()
+	d.Spec.Host, d.Spec.ExportTo = facts.Host, facts.ExportTo
+	if facts.Selector {
+		d.Spec.WorkloadSelector = &istiotype.WorkloadSelector{}
+	}
+	if facts.Policy {
+		d.Spec.TrafficPolicy = &istio.TrafficPolicy{}
+	}
+	for _, name := range facts.Subsets {
+		d.Spec.Subsets = append(d.Spec.Subsets, &istio.Subset{Name: name})
+	}
+}
+
+// Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
+//
+// Istio merges them only where their exportTo is written alike and none has a workloadSelector: subsets of other names are added, and the settings for
+// the whole host are those of the oldest that has any, from which every subset inherits what it does not set itself. Otherwise the youngest without a
+// selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule; pilot/pkg/model/sidecar.go,
+// DestinationRule).
+func (d DestinationRule) Disturbs(ours DestinationRule) string {
+	home := []string{".", "*", d.Namespace}
+	if !d.Selector && len(d.ExportTo) > 0 && !slices.ContainsFunc(d.ExportTo, func(n string) bool { return slices.Contains(home, n) }) {
+		return "" // only other namespaces see it, and they do not see ours
+	}
+	switch {
+	case d.Selector:
+		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other"
+	case !slices.Equal(d.ExportTo, ours.ExportTo):
+		return "has another exportTo, and Istio would forget the older of the two"
+	case slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }):
+		return "has a subset of the same name"
+	case ours.Policy:
+		return "would get the settings that tls.scope Host makes for the whole host"
+	case d.Policy:
+		return "has settings for the whole host, which ours would inherit"
+	}
+	return ""
+}

@@ -1,0 +1,178 @@
+package conflict
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+)
+
+// VirtualService is what matters of a VirtualService about who serves a host.
+type VirtualService struct {
+	Identity
+	// Hosts are the names that it serves in the mesh, complete and without wildcards: those never win over a name (istio:
+	// pilot/pkg/networking/core/route/route.go, separateVSHostsAndServices). There are none where it is not for the mesh.
+	Hosts []string
+	// Matches are the distinct conditions under which its http routes exist at all for a sidecar.
+	Matches []Match
+	// ExportTo are the namespaces that see it, its own written out; none means everybody.
+	ExportTo []string
+}
+
+// Match is where a route of a VirtualService exists.
+type Match struct {
+	// Port is the only port of the host, or 0.
+	Port uint32
+	// Labels are those that a pod needs.
+	Labels map[string]string
+	// Namespace is the only namespace of pods, or empty.
+	Namespace string
+}
+
+const meshGateway = "mesh"
+
+// VirtualServiceFacts reads them.
+func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) VirtualService {
+	facts := VirtualService{Identity: IdentityOf(v), ExportTo: exportTo(v.Spec.ExportTo, v.Namespace)}
+	if !forMesh(&v.Spec) {
+		return facts
+	}
+	for _, host := range v.Spec.Hosts {
+		if strings.HasPrefix(host, "*") {
+			continue
+		}
+		if !strings.Contains(host, ".") {
+			host = strings.Join([]string{host, v.Namespace, "svc", clusterDomain}, ".")
+		}
+		facts.Hosts = append(facts.Hosts, strings.ToLower(host))
+	}
+	for _, route := range v.Spec.Http {
+		if len(route.Match) == 0 {
+			facts.add(Match{})
+		}
+		for _, m := range route.Match {
+			switch {
+			case len(m.Gateways) == 0:
+				facts.add(Match{Port: m.Port, Labels: m.SourceLabels, Namespace: m.SourceNamespace})
+			case slices.Contains(m.Gateways, meshGateway): // where gateways are named, Istio does not look at the source
+				facts.add(Match{Port: m.Port})
+			}
+		}
+	}
+	return facts
+}
+
+func forMesh(spec *istio.VirtualService) bool {
+	return len(spec.Gateways) == 0 || slices.Contains(spec.Gateways, meshGateway)
+}
+
+func (v *VirtualService) add(m Match) {
+	same := func(other Match) bool {
+		return m.Port == other.Port && m.Namespace == other.Namespace && maps.Equal(m.Labels, other.Labels)
+	}
+	if !slices.ContainsFunc(v.Matches, same) {
+		v.Matches = append(v.Matches, m)
+	}
+}
+
+// StripVirtualService drops all that its facts do not need.
+func StripVirtualService(v *networkingv1.VirtualService) {
+	full := &v.Spec
+	kept := &istio.VirtualService{Hosts: full.Hosts, Gateways: full.Gateways, ExportTo: full.ExportTo}
+	if forMesh(full) {
+		facts := VirtualServiceFacts(v, "")
+		for _, m := range facts.Matches {
+			match := &istio.HTTPMatchRequest{Port: m.Port, SourceLabels: m.Labels, SourceNamespace: m.Namespace}
+			kept.Http = append(kept.Http, &istio.HTTPRoute{Match: []*istio.HTTPMatchRequest{match}})
+		}
+	} else {
+		kept.Hosts = nil
+	}
+	v.Spec.Reset()
+	v.Spec.Hosts, v.Spec.Gateways, v.Spec.ExportTo, v.Spec.Http = kept.Hosts, kept.Gateways, kept.ExportTo, kept.Http
+}
+
+// Beats says whether, for some of the pods that ours is for, Istio would let the other VirtualService serve one of our hosts, and which.
+//
+// Of all VirtualServices that have a route for a sidecar, the first serves a host and the others are dropped; first are those that only the sidecar's
+// namespace sees, then those exported to it by name, then the public ones, the oldest first in each (istio: pilot/pkg/model/virtualservice.go,
+// SelectVirtualServices; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
+func Beats(other, ours VirtualService) (host int, beats bool) {
+	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Hosts, h) })
+	if host < 0 {
+		return 0, false
+	}
+	for _, client := range clients(other, ours) {
+		theirs, mine := other.rank(client), ours.rank(client)
+		if theirs == invisible || mine == invisible {
+			continue
+		}
+		before := cmp.Or(cmp.Compare(theirs, mine), other.Compare(ours.Identity)) < 0
+		if before && slices.ContainsFunc(other.Matches, func(m Match) bool { return m.covers(ours, client) }) {
+			return host, true
+		}
+	}
+	return 0, false
+}
+
+// covers says whether the match holds for pods that ours is for, on a port that it serves.
+func (m Match) covers(ours VirtualService, client string) bool {
+	if m.Namespace != "" && m.Namespace != client {
+		return false
+	}
+	return slices.ContainsFunc(ours.Matches, func(mine Match) bool {
+		for key, value := range m.Labels {
+			if mine.Labels[key] != value {
+				return false
+			}
+		}
+		return m.Port == 0 || mine.Port == 0 || m.Port == mine.Port
+	})
+}
+
+// The ranks of VirtualServices for a sidecar.
+const (
+	private = iota
+	exported
+	public
+	invisible
+)
+
+func (v VirtualService) rank(client string) int {
+	switch {
+	case len(v.ExportTo) == 0 || slices.Contains(v.ExportTo, "*"):
+		return public
+	case slices.Contains(v.ExportTo, "~") || !slices.Contains(v.ExportTo, client):
+		return invisible
+	case client == v.Namespace:
+		return private
+	}
+	return exported
+}
+
+// clients are the namespaces whose sidecars can tell the two apart.
+func clients(other, ours VirtualService) []string {
+	names := slices.Concat([]string{ours.Namespace, other.Namespace}, ours.ExportTo, other.ExportTo)
+	for _, m := range other.Matches {
+		if m.Namespace != "" {
+			names = append(names, m.Namespace)
+		}
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == "*" || n == "~" })
+}
+
+// exportTo writes the own namespace out.
+func exportTo(list []string, namespace string) []string {
+	var written []string
+	for _, n := range list {
+		if n == "." {
+			n = namespace
+		}
+		written = append(written, n)
+	}
+	return written
+}

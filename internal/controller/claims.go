@@ -1,0 +1,211 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/externalroute/externalroute/internal/conflict"
+)
+
+// claims is who of the routes has what, and who waits for it. It is judged and taken in one step, so that of two routes that are reconciled at once
+// only one begins to write. After a restart it is filled from the objects that stand.
+type claims struct {
+	mu     sync.Mutex
+	routes map[types.NamespacedName]*claimant
+	// had are the routes that have claims, by their keys and terms; waited are those that wait for them, by key.
+	had    map[string]map[string]routeSet
+	waited map[string]routeSet
+}
+
+type routeSet map[types.NamespacedName]bool
+
+// claimant is a route, what it has and what it waits for.
+type claimant struct {
+	conflict.Identity
+	has, wants []conflict.Claim
+}
+
+// clash is a claim that belongs to another route.
+type clash struct {
+	conflict.Claim
+	rival conflict.Identity
+	// stands says that the rival has it, and does not only wait longer.
+	stands bool
+}
+
+func newClaims() *claims {
+	return &claims{routes: map[types.NamespacedName]*claimant{}, had: map[string]map[string]routeSet{}, waited: map[string]routeSet{}}
+}
+
+func (i claimant) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: i.Namespace, Name: i.Name}
+}
+
+// take gives a route what it wants, or says who has it. Where grant is false it only asks. A route that is refused, here or for what foreign says, waits.
+func (c *claims) take(route conflict.Identity, wanted []conflict.Claim, unknown []claimant, grant, refused bool) []clash {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	me := c.of(route)
+	var clashes []clash
+	for _, claim := range wanted {
+		if rival := c.rivalOf(me, claim, unknown); rival != nil {
+			clashes = append(clashes, *rival)
+		}
+	}
+	switch {
+	case !grant:
+		c.set(me, me.has, nil)
+	case refused || len(clashes) > 0:
+		c.set(me, me.has, wanted)
+	default:
+		c.set(me, slices.Concat(me.has, without(wanted, me.has)), nil)
+	}
+	return clashes
+}
+
+// rivalOf is who has the claim, or waits longer for it: nobody where it is the route's own already.
+func (c *claims) rivalOf(me *claimant, claim conflict.Claim, unknown []claimant) *clash {
+	mine := slices.ContainsFunc(me.has, func(h conflict.Claim) bool {
+		return h.Key == claim.Key && h.Share == claim.Share && (h.Port == 0 || claim.Port == 0 || h.Port == claim.Port)
+	})
+	var first *clash
+	consider := func(rival *claimant, stands bool) {
+		found := clash{Claim: claim, rival: rival.Identity, stands: stands}
+		if first == nil || (stands && !first.stands) || (stands == first.stands && rival.Compare(first.rival) < 0) {
+			first = &found
+		}
+	}
+	clashing := func(theirs conflict.Claim) bool { return claim.Clashes(theirs) }
+	for share, routes := range c.had[claim.Key] {
+		if share == claim.Share && share != "" {
+			continue
+		}
+		for key := range routes {
+			rival := c.routes[key]
+			if rival != me && slices.ContainsFunc(rival.has, clashing) && (!mine || rival.Compare(me.Identity) < 0) {
+				consider(rival, true)
+			}
+		}
+	}
+	if mine {
+		return first
+	}
+	for key := range c.waited[claim.Key] {
+		if rival := c.routes[key]; rival != me && rival.Compare(me.Identity) < 0 && slices.ContainsFunc(rival.wants, clashing) {
+			consider(rival, false)
+		}
+	}
+	for i := range unknown {
+		rival := &unknown[i]
+		if c.routes[rival.key()] == nil && rival.Compare(me.Identity) < 0 && slices.ContainsFunc(rival.wants, clashing) {
+			consider(rival, false)
+		}
+	}
+	return first
+}
+
+// has records what a route's objects, as they stand, claim: neither more nor less. It returns the routes that may have waited for the rest.
+func (c *claims) has(route conflict.Identity, claims []conflict.Claim) []types.NamespacedName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	me := c.of(route)
+	released := without(me.has, claims)
+	c.set(me, claims, me.wants)
+	return c.waitersFor(released, me)
+}
+
+// refuse records that a route waits for nothing, since it is refused for what it is. It returns the routes that may have waited for it to be judged,
+// for the hosts that it asks for.
+func (c *claims) refuse(route conflict.Identity, asked []conflict.Claim) []types.NamespacedName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	me := c.of(route)
+	released := slices.Concat(me.wants, asked)
+	c.set(me, me.has, nil)
+	return c.waitersFor(released, me)
+}
+
+// forget drops a route that is gone. It returns the routes that may have waited for it.
+func (c *claims) forget(route types.NamespacedName) []types.NamespacedName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	me := c.routes[route]
+	if me == nil {
+		return nil
+	}
+	released := slices.Concat(me.has, me.wants)
+	c.set(me, nil, nil)
+	delete(c.routes, route)
+	return c.waitersFor(released, me)
+}
+
+func (c *claims) of(route conflict.Identity) *claimant {
+	me := claimant{Identity: route}
+	if c.routes[me.key()] == nil {
+		c.routes[me.key()] = &me
+	}
+	c.routes[me.key()].Identity = route // one of that name may have been there before
+	return c.routes[me.key()]
+}
+
+// set replaces what a route has and wants, in the indexes too.
+func (c *claims) set(me *claimant, has, wants []conflict.Claim) {
+	key := me.key()
+	for _, old := range me.has {
+		if routes := c.had[old.Key][old.Share]; routes != nil {
+			delete(routes, key)
+			if len(routes) == 0 {
+				delete(c.had[old.Key], old.Share)
+			}
+			if len(c.had[old.Key]) == 0 {
+				delete(c.had, old.Key)
+			}
+		}
+	}
+	for _, old := range me.wants {
+		delete(c.waited[old.Key], key)
+		if len(c.waited[old.Key]) == 0 {
+			delete(c.waited, old.Key)
+		}
+	}
+	me.has, me.wants = has, wants
+	for _, now := range has {
+		if c.had[now.Key] == nil {
+			c.had[now.Key] = map[string]routeSet{}
+		}
+		if c.had[now.Key][now.Share] == nil {
+			c.had[now.Key][now.Share] = routeSet{}
+		}
+		c.had[now.Key][now.Share][key] = true
+	}
+	for _, now := range wants {
+		if c.waited[now.Key] == nil {
+			c.waited[now.Key] = routeSet{}
+		}
+		c.waited[now.Key][key] = true
+	}
+}
+
+// waitersFor are the other routes that wait for one of the claims.
+func (c *claims) waitersFor(released []conflict.Claim, me *claimant) []types.NamespacedName {
+	waiters := routeSet{}
+	for _, claim := range released {
+		maps.Copy(waiters, c.waited[claim.Key])
+	}
+	delete(waiters, me.key())
+	return slices.Collect(maps.Keys(waiters))
+}
+
+// without are the claims that the others do not hold already.
+func without(claims, others []conflict.Claim) []conflict.Claim {
+	var rest []conflict.Claim
+	for _, c := range claims {
+		if !slices.ContainsFunc(others, func(o conflict.Claim) bool { return c.Same(o) }) {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
