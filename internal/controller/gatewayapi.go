@@ -18,6 +18,8 @@ import (
 // gatewayAPI looks for HTTPRoutes of the mesh, where Gateway API is installed. They are read without types: three fields of theirs matter.
 type gatewayAPI struct {
 	*optionalAPI
+	// cache is asked itself: a manager's client would read what has no types from the API server.
+	cache client.Reader
 }
 
 var gatewayVersion = schema.GroupVersion{Group: "gateway.networking.k8s.io", Version: "v1"}
@@ -35,7 +37,7 @@ func newHTTPRoute() *unstructured.Unstructured {
 }
 
 // rivals are the HTTPRoutes whose parent is one of the route's aliases, on its port.
-func (g *gatewayAPI) rivals(ctx context.Context, reader client.Reader, route *v1alpha1.ExternalRoute) ([]httpRoute, error) {
+func (g *gatewayAPI) rivals(ctx context.Context, route *v1alpha1.ExternalRoute) ([]httpRoute, error) {
 	if !g.installed() {
 		return nil, nil
 	}
@@ -43,7 +45,7 @@ func (g *gatewayAPI) rivals(ctx context.Context, reader client.Reader, route *v1
 	for _, alias := range translate.ReferencesOf(route).Aliases {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(gatewayVersion.WithKind("HTTPRouteList"))
-		if err := reader.List(ctx, list, client.MatchingFields{rivalIndex: alias.String()}, client.UnsafeDisableDeepCopy); err != nil {
+		if err := g.cache.List(ctx, list, client.MatchingFields{rivalIndex: alias.String()}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, err
 		}
 		for i := range list.Items {

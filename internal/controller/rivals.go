@@ -99,7 +99,7 @@ func (r *Reconciler) foreignHosts(ctx context.Context, route *v1alpha1.ExternalR
 			}
 		}
 	}
-	routes, err := r.gatewayAPI.rivals(ctx, r.client, route)
+	routes, err := r.gatewayAPI.rivals(ctx, route)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	w.follow(r.istio, r.onIstio(), func() []client.Object {
 		return []client.Object{&networkingv1.ServiceEntry{}, &networkingv1.DestinationRule{}, &networkingv1.VirtualService{}}
 	})
-	r.gatewayAPI = &gatewayAPI{newOptionalAPI(asked, gatewayVersion, 10*time.Second, time.Minute, "HTTPRoute")}
+	r.gatewayAPI = &gatewayAPI{newOptionalAPI(asked, gatewayVersion, 10*time.Second, time.Minute, "HTTPRoute"), mgr.GetCache()}
 	w.follow(r.gatewayAPI.optionalAPI, r.onHTTPRoute(), func() []client.Object { return []client.Object{newHTTPRoute()} })
 	for _, api := range []*optionalAPI{r.istio, r.gatewayAPI.optionalAPI} {
 		if err := api.begin(ctx); err != nil {

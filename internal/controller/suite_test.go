@@ -150,7 +150,13 @@ func (c *cluster) startOperator() error {
 		return err
 	}
 	c.done = make(chan error, 1)
-	go func() { c.done <- mgr.Start(ctx) }()
+	go func() {
+		err := mgr.Start(ctx)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the operator stopped:", err)
+		}
+		c.done <- err
+	}()
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		return errors.New("the operator's caches were not filled")
 	}
@@ -243,7 +249,7 @@ func (s *story) operatorLog() string {
 	content, _ := os.ReadFile(s.log.Name())
 	var lines []string
 	for line := range strings.Lines(string(content)) {
-		if strings.Contains(line, s.namespace) {
+		if strings.Contains(line, s.namespace) || strings.Contains(line, "discovery") || strings.Contains(line, `"level":"error"`) {
 			lines = append(lines, line)
 		}
 	}

@@ -1,0 +1,241 @@
+package conflict_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	istio "istio.io/api/networking/v1alpha3"
+	istiotype "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/internal/conflict"
+)
+
+const domain = "cluster.local"
+
+// at is an object's metadata, so many seconds after the first one.
+func at(namespace, name string, second int64) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, CreationTimestamp: metav1.Unix(1_000_000+second, 0)}
+}
+
+func read[T any](t *testing.T, spec string, into *T) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict([]byte(spec), into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func virtualService(t *testing.T, meta metav1.ObjectMeta, spec string) *networkingv1.VirtualService {
+	t.Helper()
+	v := &networkingv1.VirtualService{ObjectMeta: meta}
+	read(t, spec, &v.Spec)
+	return v
+}
+
+func TestBeats(t *testing.T) {
+	const ours = "{hosts: [web], exportTo: [.], http: [{}]}"
+	for name, c := range map[string]struct {
+		meta        metav1.ObjectMeta
+		spec, ours  string
+		want        bool
+		notYetThere bool
+	}{
+		"an older one of the namespace wins":                            {meta: at("demo", "v", 1), spec: ours, want: true},
+		"a younger one does not":                                        {meta: at("demo", "v", 3), spec: ours},
+		"one of the same second wins by its name":                       {meta: at("demo", "a", 2), spec: ours, want: true},
+		"... or loses":                                                  {meta: at("demo", "z", 2), spec: ours},
+		"whoever exists beats what does not exist yet":                  {meta: at("demo", "z", 9), spec: ours, want: true, notYetThere: true},
+		"an older public one loses to a private one":                    {meta: at("demo", "v", 1), spec: "{hosts: [web], http: [{}]}"},
+		"a younger private one beats a public one":                      {meta: at("demo", "v", 3), spec: ours, ours: "{hosts: [web], exportTo: ['*'], http: [{}]}", want: true},
+		"one exported to the namespace loses to a private one":          {meta: at("far", "v", 1), spec: "{hosts: [web.demo.svc.cluster.local], exportTo: [demo], http: [{}]}"},
+		"one exported to a namespace beats a public one there":          {meta: at("far", "v", 3), spec: "{hosts: [web.demo.svc.cluster.local], exportTo: [near], http: [{}]}", ours: "{hosts: [web], exportTo: ['*'], http: [{}]}", want: true},
+		"one that only another namespace sees is no rival":              {meta: at("far", "v", 1), spec: "{hosts: [web.demo.svc.cluster.local], exportTo: [.], http: [{}]}"},
+		"one that nobody sees is no rival":                              {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: ['~'], http: [{}]}"},
+		"the own namespace may be written out":                          {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [demo], http: [{}]}", want: true},
+		"a short name is one of the rival's own namespace":              {meta: at("far", "v", 1), spec: "{hosts: [web], http: [{}]}", ours: "{hosts: [web], exportTo: ['*'], http: [{}]}"},
+		"a name of two labels is none of a Service":                     {meta: at("demo", "v", 1), spec: "{hosts: [web.demo], exportTo: [.], http: [{}]}"},
+		"a wildcard never wins over a name":                             {meta: at("demo", "v", 1), spec: "{hosts: ['*.demo.svc.cluster.local'], exportTo: [.], http: [{}]}"},
+		"upper case is no other name":                                   {meta: at("demo", "v", 1), spec: "{hosts: [WEB], exportTo: [.], http: [{}]}", want: true},
+		"one for a gateway alone is no rival":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front], http: [{}]}"},
+		"one for a gateway and the mesh is":                             {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front, mesh], http: [{}]}", want: true},
+		"one whose routes are all for a gateway is no rival":            {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front, mesh], http: [{match: [{gateways: [front]}]}]}"},
+		"one without http routes is no rival":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], tcp: [{}]}"},
+		"one for other pods is no rival":                                {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}]}"},
+		"one for the pods of our selector is":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}]}", ours: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a, v: '1'}}]}]}", want: true},
+		"one with a route for all pods beside one for some is":          {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}, {}]}", want: true},
+		"one for pods of another namespace is no rival":                 {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceNamespace: far}]}]}"},
+		"one for another port is no rival":                              {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{port: 8080}]}]}", ours: "{hosts: [web], exportTo: [.], http: [{match: [{port: 80}]}]}"},
+		"one for our port is":                                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{port: 80}]}]}", ours: "{hosts: [web], exportTo: [.], http: [{match: [{port: 80}]}]}", want: true},
+		"one for another host is no rival":                              {meta: at("demo", "v", 1), spec: "{hosts: [shop], exportTo: [.], http: [{}]}"},
+		"one of another namespace counts where ours is exported to all": {meta: at("far", "v", 1), spec: "{hosts: [web.demo.svc.cluster.local], http: [{}]}", ours: "{hosts: [web], exportTo: ['*'], http: [{}]}", want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.ours == "" {
+				c.ours = ours
+			}
+			rival := virtualService(t, c.meta, c.spec)
+			mine := conflict.VirtualServiceFacts(virtualService(t, at("demo", "mine", 2), c.ours), domain)
+			if c.notYetThere {
+				mine.Created = time.Time{}
+			}
+			facts := conflict.VirtualServiceFacts(rival, domain)
+			if _, beats := conflict.Beats(facts, mine); beats != c.want {
+				t.Errorf("beats: %v", beats)
+			}
+			stripped := rival.DeepCopy()
+			conflict.StripVirtualService(stripped)
+			_, beats := conflict.Beats(conflict.VirtualServiceFacts(stripped, domain), mine)
+			if beats != c.want {
+				t.Errorf("beats, once it is stripped: %v", beats)
+			}
+		})
+	}
+}
+
+func TestServiceEntriesOfOneHost(t *testing.T) {
+	const ours = "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}"
+	for name, c := range map[string]struct {
+		second int64
+		labels map[string]string
+		spec   string
+		want   string
+	}{
+		"the same is no matter": {second: 1, spec: ours},
+		"more ports are no matter": {second: 1, spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
+			ports: [{number: 443, name: tls, protocol: HTTPS}, {number: 80, name: http, protocol: HTTP}]}`},
+		"an older one without our port takes it away": {
+			second: 1, want: "has other ports, other labels or another exportTo, and is older, so that ours are not added to it",
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
+		},
+		"... not with our labels": {
+			second: 1, labels: map[string]string{"managed": "same"},
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [demo], ports: [{number: 8443, name: tls, protocol: TLS}]}",
+		},
+		"... and not when it is younger": {
+			second: 3,
+			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
+		},
+		"another protocol": {
+			second: 1, want: "has another protocol or target for the same port and is older",
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: http, protocol: HTTP}]}",
+		},
+		"another resolution": {
+			second: 1, want: "has another resolution and is older",
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
+		},
+		"another location": {
+			second: 1, want: "has another location and is older",
+			spec: "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
+		},
+		"endpoints are put together, whoever is older": {
+			second: 3, want: "has other endpoints, and Istio puts those of both together",
+			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
+				endpoints: [{address: other.example.com}]}`,
+		},
+		"one that the namespace does not see": {
+			second: 1,
+			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, exportTo: [far], ports: [{number: 443, name: tls, protocol: TLS}]}",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mine := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "mine", 2)}
+			mine.Labels = map[string]string{"managed": "same"}
+			read(t, ours, &mine.Spec)
+			theirs := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "theirs", c.second)}
+			theirs.Labels = c.labels
+			read(t, c.spec, &theirs.Spec)
+			full := conflict.ServiceEntryFacts(theirs)
+			if diff := cmp.Diff(c.want, full.Disturbs(conflict.ServiceEntryFacts(mine))); diff != "" {
+				t.Error(diff)
+			}
+			conflict.StripServiceEntry(theirs)
+			if diff := cmp.Diff(full, conflict.ServiceEntryFacts(theirs)); diff != "" {
+				t.Errorf("stripped, it says something else:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDestinationRulesOfOneHost(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec   string
+		policy bool
+		want   string
+	}{
+		"other subsets are no matter": {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}"},
+		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would forget the older of the two"},
+		"one for other namespaces":    {spec: "{host: h.example.com, exportTo: [far], trafficPolicy: {}}"},
+		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name"},
+		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which ours would inherit"},
+		"a selector": {
+			spec: "{host: h.example.com, workloadSelector: {matchLabels: {a: b}}}",
+			want: "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other",
+		},
+		"anything beside scope Host": {
+			spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}", policy: true,
+			want: "would get the settings that tls.scope Host makes for the whole host",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mine := &networkingv1.DestinationRule{ObjectMeta: at("demo", "mine", 2)}
+			read(t, "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", &mine.Spec)
+			if c.policy {
+				mine.Spec.TrafficPolicy = &istio.TrafficPolicy{}
+			}
+			theirs := &networkingv1.DestinationRule{ObjectMeta: at("demo", "theirs", 1)}
+			read(t, c.spec, &theirs.Spec)
+			full := conflict.DestinationRuleFacts(theirs)
+			if diff := cmp.Diff(c.want, full.Disturbs(conflict.DestinationRuleFacts(mine))); diff != "" {
+				t.Error(diff)
+			}
+			conflict.StripDestinationRule(theirs)
+			if diff := cmp.Diff(full, conflict.DestinationRuleFacts(theirs)); diff != "" {
+				t.Errorf("stripped, it says something else:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestClaims(t *testing.T) {
+	claims := func(vs, rule string, labels map[string]string) []conflict.Claim {
+		v := virtualService(t, at("demo", "v", 1), vs)
+		d := &networkingv1.DestinationRule{ObjectMeta: at("demo", "d", 1)}
+		read(t, rule, &d.Spec)
+		if labels != nil {
+			d.Spec.WorkloadSelector = &istiotype.WorkloadSelector{MatchLabels: labels}
+		}
+		return conflict.ClaimsOf(v, nil, nil, []*networkingv1.DestinationRule{d}, domain)
+	}
+	const web, subsets, hostWide = "{hosts: [web], http: [{}]}", "{host: h.example.com}", "{host: h.example.com, trafficPolicy: {}}"
+	for name, c := range map[string]struct {
+		a, b []conflict.Claim
+		want bool
+	}{
+		"the same host":                   {claims(web, subsets, nil), claims(web, "{host: i.example.com}", nil), true},
+		"another host":                    {claims(web, subsets, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), false},
+		"another port":                    {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{port: 81}]}]}", subsets, nil), false},
+		"any port":                        {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims(web, subsets, nil), true},
+		"labels that no pod has together": {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {a: c}}]}]}", subsets, nil), false},
+		"labels that one pod may have":    {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {c: d}}]}]}", subsets, nil), true},
+		"scope Host beside scope Route":   {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), true},
+		"scope Host twice":                {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", hostWide, nil), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clashes := false
+			for _, a := range c.a {
+				for _, b := range c.b {
+					if a.Clashes(b) != b.Clashes(a) {
+						t.Errorf("%v and %v do not see it alike", a, b)
+					}
+					clashes = clashes || a.Clashes(b)
+				}
+			}
+			if clashes != c.want {
+				t.Errorf("clashes: %v", clashes)
+			}
+		})
+	}
+}

@@ -1,0 +1,319 @@
+package controller_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/test/controlplane"
+)
+
+// says waits until a condition's message holds all texts.
+func (s *story) says(name, condition string, texts ...string) {
+	s.Helper()
+	s.until(name+" should say why", func() string {
+		said := message(s.read(name), condition)
+		for _, text := range texts {
+			if !strings.Contains(said, text) {
+				return fmt.Sprintf("%q is not in %q", text, said)
+			}
+		}
+		return ""
+	})
+}
+
+// apart lets a second pass, by which Istio orders.
+func apart() { time.Sleep(1100 * time.Millisecond) }
+
+func virtualService(name, exportTo string, hosts ...string) *networkingv1.VirtualService {
+	v := &networkingv1.VirtualService{}
+	v.Name = name
+	v.Spec.Hosts = hosts
+	v.Spec.ExportTo = []string{exportTo}
+	v.Spec.Http = []*istio.HTTPRoute{{Route: []*istio.HTTPRouteDestination{{Destination: &istio.Destination{Host: "somewhere.example.com"}}}}}
+	return v
+}
+
+func TestAHostBelongsToOneRoute(t *testing.T) {
+	s := tell(t)
+	s.route("first", simple)
+	first := s.ready("first")
+	s.route("second", "hosts: [shop, web."+s.namespace+".svc]\ndestinations: [{url: 'https://second.example.com'}]")
+	second := s.refused("second", v1alpha1.ReasonHostConflict)
+	want := fmt.Sprintf("spec.hosts[1]: Invalid value: %q: belongs to ExternalRoute %s/first, which serves already: take the host out of one of the two routes",
+		"web."+s.namespace+".svc.cluster.local", s.namespace)
+	if said := message(second, v1alpha1.ConditionAccepted); said != want {
+		t.Errorf("says\n%s\nand not\n%s", said, want)
+	}
+	s.until("nothing of the second one should be there", func() string { return cmpLen(4, s.objects()) })
+	s.quiet("first", "second")
+
+	s.route("third", "hosts: [web]\ndestinations: [{url: 'https://third.example.com'}]")
+	s.refused("third", v1alpha1.ReasonHostConflict)
+	s.delete(first)
+	s.ready("second")
+	s.says("third", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/second")
+	s.route("second", "hosts: [shop]\ndestinations: [{url: 'https://second.example.com'}]")
+	s.ready("third") // without anybody touching it
+	s.quiet("second", "third")
+}
+
+func TestARouteThatIsRefusedForWhatItIsHoldsNobodyUp(t *testing.T) {
+	s := tell(t)
+	s.create(service("web", nil, 8080))
+	s.route("older", simple)
+	s.refused("older", v1alpha1.ReasonServiceNotUsable)
+	apart()
+	s.route("younger", "hosts: [web]\nport: 8080\ndestinations: [{url: 'https://younger.example.com'}]")
+	s.ready("younger")
+	s.route("older", strings.Replace(simple, "hosts:", "port: 8080\nhosts:", 1))
+	s.refused("older", v1alpha1.ReasonHostConflict) // it belongs to the one that serves it
+	s.says("older", v1alpha1.ConditionAccepted, "spec.hosts[0]", "younger")
+}
+
+func TestRoutesMadeAtOnceShareNoHost(t *testing.T) {
+	s := tell(t)
+	const routes = 12
+	for i := range routes {
+		s.route(fmt.Sprintf("route-%02d", i), fmt.Sprintf("hosts: [web, own-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))
+	}
+	waiting := map[string]bool{}
+	for i := range routes {
+		waiting[fmt.Sprintf("route-%02d", i)] = true
+	}
+	for turn := 0; len(waiting) > 0; turn++ {
+		var ready []string
+		s.until("one of them should be ready, and the others wait", func() string {
+			ready = nil
+			for name := range waiting {
+				switch route := s.read(name); {
+				case conditionIs(route, v1alpha1.ConditionReady, metav1.ConditionTrue):
+					ready = append(ready, name)
+				case !conditionIs(route, v1alpha1.ConditionStalled, metav1.ConditionTrue):
+					return name + " is not judged"
+				}
+			}
+			return cmpLen(1, ready)
+		})
+		if oldest := slices.Min(slices.Collect(maps.Keys(waiting))); turn > 0 && ready[0] != oldest { // the first may be any: it serves
+			t.Errorf("%s came before %s, which is older", ready[0], oldest)
+		}
+		if turn == 0 {
+			s.quiet(ready[0])
+		}
+		s.delete(s.read(ready[0]))
+		delete(waiting, ready[0])
+	}
+}
+
+func conditionIs(route *v1alpha1.ExternalRoute, condition string, value metav1.ConditionStatus) bool {
+	for _, c := range route.Status.Conditions {
+		if c.Type == condition {
+			return c.Status == value && c.ObservedGeneration == route.Generation
+		}
+	}
+	return false
+}
+
+func TestAVirtualServiceOfSomebodyElseIsARivalWhereIstioPrefersIt(t *testing.T) {
+	s := tell(t)
+	s.create(virtualService("theirs", ".", "web"))
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonHostConflict)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "VirtualService "+s.namespace+"/theirs")
+	s.only("VirtualService/theirs")
+	s.quiet("web")
+	edit(s, s.virtualService("theirs"), func(v *networkingv1.VirtualService) { v.Spec.Hosts = []string{"other"} })
+	s.ready("web")
+
+	apart()
+	edit(s, s.virtualService("theirs"), func(v *networkingv1.VirtualService) { v.Spec.Hosts = []string{"web"} }) // still older than ours
+	s.refused("web", v1alpha1.ReasonHostConflict)
+	s.until("what served goes on serving", func() string { return cmpLen(5, s.objects()) })
+	s.delete(s.virtualService("theirs"))
+	s.ready("web")
+
+	s.create(virtualService("younger", ".", "web"))
+	s.create(virtualService("public", "*", "web."+s.namespace+".svc.cluster.local"))
+	s.quiet("web")
+	s.ready("web")
+}
+
+func cmpLen(want int, list []string) string {
+	if len(list) != want {
+		return fmt.Sprint(list)
+	}
+	return ""
+}
+
+func TestAHostUsedByItsRealNameIsDecidedByNobodyElse(t *testing.T) {
+	s := tell(t)
+	entry := &networkingv1.ServiceEntry{}
+	entry.Name = "theirs"
+	entry.Spec = istio.ServiceEntry{
+		Hosts: []string{"api.example.com"}, Location: istio.ServiceEntry_MESH_EXTERNAL, Resolution: istio.ServiceEntry_DNS,
+		Ports: []*istio.ServicePort{{Number: 8443, Name: "https", Protocol: "HTTPS"}},
+	}
+	s.create(entry)
+	s.route("web", "hosts: [web]\ndestinations: [{name: other, url: 'https://other.example.com'}, {url: 'https://api.example.com'}]")
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ServiceEntry "+s.namespace+"/theirs", "other ports")
+	s.only("ServiceEntry/theirs")
+	s.quiet("web")
+	edit(s, entry, func(e *networkingv1.ServiceEntry) { e.Spec.Ports[0].Number = 443 })
+	s.ready("web")
+
+	rule := &networkingv1.DestinationRule{}
+	rule.Name = "theirs"
+	rule.Spec.Host = "api.example.com"
+	rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE}}
+	s.create(rule)
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "DestinationRule "+s.namespace+"/theirs", "another exportTo")
+	s.quiet("web")
+	s.delete(rule)
+	s.ready("web")
+}
+
+func TestScopeHostSuffersNoOtherRouteOfItsHost(t *testing.T) {
+	s := tell(t)
+	s.route("one", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.ready("one")
+	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {scope: Host}}]")
+	s.refused("two", v1alpha1.ReasonDestinationConflict)
+	s.says("two", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/one", "scope Host")
+	apart()
+	s.route("three", "hosts: [three]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.refused("three", v1alpha1.ReasonDestinationConflict) // two is older, and waits
+	s.says("three", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/two", "older")
+	s.delete(s.read("one"))
+	s.ready("two")
+	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.ready("two")
+	s.ready("three")
+}
+
+func TestAfterARestartARouteKeepsWhatItServes(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.route("aaa", "hosts: [web]\ndestinations: [{url: 'https://aaa.example.com'}]")
+	s.refused("aaa", v1alpha1.ReasonHostConflict)
+	for range 3 {
+		if err := s.stopOperator(); err != nil {
+			t.Fatal(err)
+		}
+		s.requests.writes(s.namespace)
+		if err := s.startOperator(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if writes := s.requests.writes(s.namespace); len(writes) > 0 {
+			t.Fatalf("wrote after a restart: %v", writes)
+		}
+	}
+	s.delete(s.read("web"))
+	s.ready("aaa")
+}
+
+func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
+	s := tell(t)
+	definition, err := os.ReadFile("testdata/httproutes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.route("web", simple)
+	s.ready("web")
+	if err := s.plane.InstallCRDs(definition); err != nil {
+		t.Fatal(err)
+	}
+	rival := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+		"metadata": map[string]any{"name": "theirs"},
+		"spec":     map[string]any{"parentRefs": []any{map[string]any{"group": "", "kind": "Service", "name": "web", "port": int64(80)}}},
+	}}
+	s.create(rival)
+	s.refused("web", v1alpha1.ReasonHostConflict)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "HTTPRoute "+s.namespace+"/theirs")
+	s.quiet("web")
+	s.delete(rival)
+	s.ready("web")
+}
+
+func (s *story) deleteDefinition(name string) {
+	s.Helper()
+	definition := &unstructured.Unstructured{}
+	definition.SetAPIVersion("apiextensions.k8s.io/v1")
+	definition.SetKind("CustomResourceDefinition")
+	definition.SetName(name)
+	if err := s.client.Delete(s.Context(), definition); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func TestIstioGoesAndComesBack(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.stop()
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s := tellIn(t, c)
+	s.route("web", simple)
+	s.ready("web")
+	definitions, err := controlplane.IstioCRDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, kind := range []string{"serviceentries", "destinationrules", "virtualservices"} {
+			s.deleteDefinition(kind + ".networking.istio.io")
+		}
+		s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonIstioNotInstalled)
+		s.until("Istio's kinds should be gone", func() string {
+			var list networkingv1.VirtualServiceList
+			if err := s.client.List(t.Context(), &list); err == nil {
+				return fmt.Sprint(len(list.Items))
+			}
+			return ""
+		})
+		if err := c.plane.InstallCRDs(definitions); err != nil {
+			t.Fatal(err)
+		}
+		s.ready("web")
+		s.until("all objects should stand again", func() string { return cmpLen(4, s.objects()) })
+		s.quiet("web")
+	}
+}
+
+func TestANamespaceGoesWithItsRoutes(t *testing.T) {
+	s := tell(t)
+	for i := range 5 {
+		s.route(fmt.Sprintf("web-%d", i), fmt.Sprintf("hosts: [web-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))
+	}
+	s.ready("web-4")
+	namespace := &corev1.Namespace{}
+	namespace.Name = s.namespace
+	s.delete(namespace)
+	s.until("the namespace should go", func() string {
+		err := s.client.Get(t.Context(), client.ObjectKeyFromObject(namespace), namespace)
+		if client.IgnoreNotFound(err) != nil || err == nil {
+			return fmt.Sprint(err, namespace.Status)
+		}
+		return ""
+	})
+}
