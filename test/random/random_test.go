@@ -1,0 +1,63 @@
+package random_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/test/random"
+)
+
+// Whatever the API server admits becomes objects, or is refused with the fields to correct. -rapid.checks=N tries more.
+func TestWhatIsAdmittedIsTranslatedOrRefusedByField(t *testing.T) {
+	generator, err := random.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests := generator.Manifests()
+	drawn, admitted, accepted := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		drawn++
+		manifest := manifests.Draw(t, "manifest")
+		route, problems := generator.Admit(manifest)
+		if len(problems) > 0 {
+			t.SkipNow()
+		}
+		admitted++
+		mesh := random.Meshes(route).Draw(t, "mesh")
+		_, refusal, err := random.Translate(route, mesh)
+		if err != nil {
+			text, _ := yaml.Marshal(manifest.Object)
+			t.Fatalf("%v\n%s\n%+v", err, text, mesh)
+		}
+		if refusal == nil {
+			accepted++
+		}
+	})
+	t.Logf("%d drawn, %d admitted, %d of them accepted", drawn, admitted, accepted)
+	if admitted < drawn/2 || accepted < admitted/4 {
+		t.Errorf("%d drawn, %d admitted, %d of them accepted: the generator draws too much that says nothing", drawn, admitted, accepted)
+	}
+}
+
+// The same seed is the same route on every machine: a finding can be told by its seed.
+func TestTheSameSeedIsTheSameRoute(t *testing.T) {
+	var texts [2]string
+	for i := range texts {
+		generator, err := random.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seed := range 20 {
+			text, err := yaml.Marshal(generator.Manifests().Example(seed).Object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[i] += string(text)
+		}
+	}
+	if texts[0] != texts[1] {
+		t.Error("two generators draw different routes")
+	}
+}
