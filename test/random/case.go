@@ -90,7 +90,7 @@ func Meshes(route *v1alpha1.ExternalRoute) *rapid.Generator[translate.Mesh] {
 		}
 		references := translate.ReferencesOf(route)
 		for _, name := range references.Services {
-			if d.chance(3) {
+			if d.chance(2) {
 				mesh.Services[name] = service(d, route)
 			}
 		}

@@ -203,7 +203,7 @@ func host(d *drawing) string {
 }
 
 func routeHost(d *drawing) string {
-	switch d.below(8) {
+	switch d.below(16) {
 	case 0:
 		return label(d) + "." + d.one(d.namespace, d.namespace, d.namespace, "other") + ".svc" + d.one("", ".cluster.local", ".cluster.local", ".example.org")
 	case 1, 2:
@@ -214,6 +214,8 @@ func routeHost(d *drawing) string {
 		}
 	case 3:
 		return host(d)
+	case 4, 5:
+		return label(d) + "." + d.namespace + ".svc" + d.one("", ".cluster.local")
 	}
 	return label(d)
 }
@@ -231,7 +233,7 @@ func address2URL(d *drawing) string {
 		port = ":" + d.one("443", "80", "8443", "8080", "1", "65535", "65536", "0", "15001", "080", "", fmt.Sprint(rapid.IntRange(1, 65535).Draw(d.t, "port")))
 	}
 	base := ""
-	if d.chance(8) {
+	if d.chance(5) {
 		base = path(d)
 	}
 	if d.chance(1) {
