@@ -56,7 +56,7 @@ func TestBeats(t *testing.T) {
 		"one that nobody sees is no rival":                              {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: ['~'], http: [{}]}"},
 		"the own namespace may be written out":                          {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [demo], http: [{}]}", want: true},
 		"a short name is one of the rival's own namespace":              {meta: at("far", "v", 1), spec: "{hosts: [web], http: [{}]}", ours: "{hosts: [web], exportTo: ['*'], http: [{}]}"},
-		"a name of two labels is none of a Service":                     {meta: at("demo", "v", 1), spec: "{hosts: [web.demo], exportTo: [.], http: [{}]}"},
+		"one for a shorter name takes it away":                          {meta: at("demo", "v", 1), spec: "{hosts: [web.demo], exportTo: [.], http: [{}]}", want: true},
 		"a wildcard never wins over a name":                             {meta: at("demo", "v", 1), spec: "{hosts: ['*.demo.svc.cluster.local'], exportTo: [.], http: [{}]}"},
 		"upper case is no other name":                                   {meta: at("demo", "v", 1), spec: "{hosts: [WEB], exportTo: [.], http: [{}]}", want: true},
 		"one for a gateway alone is no rival":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front], http: [{}]}"},
@@ -112,7 +112,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		},
 		"... not with our labels": {
 			second: 1, labels: map[string]string{"managed": "same"},
-			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [demo], ports: [{number: 8443, name: tls, protocol: TLS}]}",
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
 		"... and not when it is younger": {
 			second: 3,
@@ -126,14 +126,22 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			second: 1, want: "has another resolution and is older",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
-		"another location": {
-			second: 1, want: "has another location and is older",
+		"another location is no matter": {
+			second: 1,
 			spec: "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"endpoints are put together, whoever is older": {
-			second: 3, want: "has other endpoints, and Istio puts those of both together",
+			second: 3, want: "has other endpoints for a port of the same name, and Istio puts those of both together",
 			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
 				endpoints: [{address: other.example.com}]}`,
+		},
+		"one that everybody sees comes after ours": {
+			second: 1,
+			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}",
+		},
+		"another target is another endpoint, although nobody here sees it": {
+			second: 3, want: "has other endpoints for a port of the same name, and Istio puts those of both together",
+			spec: "{hosts: [h.example.com], resolution: DNS, exportTo: [far], ports: [{number: 443, name: https, protocol: TLS, targetPort: 9443}]}",
 		},
 		"one that the namespace does not see": {
 			second: 1,

@@ -1,6 +1,7 @@
 package conflict
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -15,7 +16,6 @@ type ServiceEntry struct {
 	Hosts      []string
 	Ports      map[uint32]Port
 	Resolution istio.ServiceEntry_Resolution
-	Location   istio.ServiceEntry_Location
 	// Endpoints says that it has addresses of its own, and is not resolved by its host's name.
 	Endpoints bool
 	Labels    map[string]string
@@ -24,6 +24,7 @@ type ServiceEntry struct {
 
 // Port is what a ServiceEntry says about a port.
 type Port struct {
+	Name string
 	// Protocol is HTTP, TLS (which HTTPS is to Istio as well), or as written.
 	Protocol string
 	// Target is the port that is dialled.
@@ -34,12 +35,11 @@ type Port struct {
 func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 	facts := ServiceEntry{
 		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: map[uint32]Port{},
-		Resolution: e.Spec.Resolution, Location: e.Spec.Location, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
-		Labels: e.Labels, ExportTo: exportTo(e.Spec.ExportTo, e.Namespace),
+		Resolution: e.Spec.Resolution, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
+		Labels: e.Labels, ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)),
 	}
-	slices.Sort(facts.ExportTo)
 	for _, p := range e.Spec.Ports {
-		port := Port{Protocol: p.Protocol, Target: p.TargetPort}
+		port := Port{Name: p.Name, Protocol: p.Protocol, Target: p.TargetPort}
 		if port.Protocol == "HTTPS" {
 			port.Protocol = "TLS"
 		}
@@ -53,41 +53,41 @@ func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 
 // StripServiceEntry drops all that its facts do not need.
 func StripServiceEntry(e *networkingv1.ServiceEntry) {
-	hosts, resolution, location, visible := e.Spec.Hosts, e.Spec.Resolution, e.Spec.Location, e.Spec.ExportTo
+	hosts, resolution, visible := e.Spec.Hosts, e.Spec.Resolution, e.Spec.ExportTo
 	facts := ServiceEntryFacts(e)
 	e.Spec.Reset()
-	e.Spec.Hosts, e.Spec.Resolution, e.Spec.Location, e.Spec.ExportTo = hosts, resolution, location, visible
+	e.Spec.Hosts, e.Spec.Resolution, e.Spec.ExportTo = hosts, resolution, visible
 	if facts.Endpoints {
 		e.Spec.Endpoints = []*istio.WorkloadEntry{{}}
 	}
 	for _, number := range slices.Sorted(maps.Keys(facts.Ports)) {
 		p := facts.Ports[number]
-		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Protocol: p.Protocol, TargetPort: p.Target})
+		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Name: p.Name, Protocol: p.Protocol, TargetPort: p.Target})
 	}
 }
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
 //
-// Istio asks the oldest of them about a host's resolution and ports, and adds the ports of younger ones only where all else is equal, their labels too;
-// the addresses of all of them are put together (istio: pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
+// Istio asks the first of them about a host's resolution and ports: those that are exported to the namespace by name come before the public ones, and
+// older ones before younger. It adds the ports of others only where all else is equal, the way in which exportTo is written and their labels too. The
+// addresses of all of them are put together by the names of their ports, even of those that the namespace does not see (istio:
+// pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
 // pilot/pkg/serviceregistry/serviceentry/conversion.go, mergeServicesInstancesByNamespaceHost).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
-	if !visibleAtHome(e) {
-		return ""
-	}
-	for number := range ours.Ports {
-		if _, shared := e.Ports[number]; shared && e.Endpoints != ours.Endpoints {
-			return "has other endpoints, and Istio puts those of both together"
+	for _, mine := range ours.Ports {
+		for _, theirs := range e.Ports {
+			if theirs.Name == mine.Name && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints) {
+				return "has other endpoints for a port of the same name, and Istio puts those of both together"
+			}
 		}
 	}
-	if e.Compare(ours.Identity) > 0 {
+	mine, theirs := ours.Identity, e.Identity
+	mine.Name, theirs.Name = "", "" // of one second, Istio's order is anybody's guess
+	if rank := e.rank(); rank == invisible || cmp.Or(cmp.Compare(rank, ours.rank()), theirs.Compare(mine)) > 0 {
 		return "" // ours is asked first
 	}
-	switch {
-	case e.Resolution != ours.Resolution:
+	if e.Resolution != ours.Resolution {
 		return "has another resolution and is older"
-	case e.Location != ours.Location:
-		return "has another location and is older"
 	}
 	merged := maps.Equal(e.Labels, ours.Labels) && slices.Equal(e.ExportTo, ours.ExportTo)
 	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
@@ -95,18 +95,22 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 		switch {
 		case !has && !merged:
 			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
-		case has && theirs != ours.Ports[number]:
+		case has && (theirs.Protocol != ours.Ports[number].Protocol || theirs.Target != ours.Ports[number].Target):
 			return "has another protocol or target for the same port and is older"
 		}
 	}
 	return ""
 }
 
-func visibleAtHome(e ServiceEntry) bool {
-	if slices.Contains(e.ExportTo, "~") {
-		return false
+// rank is how early Istio asks the ServiceEntry, for sidecars of its own namespace.
+func (e ServiceEntry) rank() int {
+	switch {
+	case len(e.ExportTo) == 0 || slices.Contains(e.ExportTo, "*"):
+		return public
+	case !slices.Contains(e.ExportTo, "~") && (slices.Contains(e.ExportTo, ".") || slices.Contains(e.ExportTo, e.Namespace)):
+		return private
 	}
-	return len(e.ExportTo) == 0 || slices.Contains(e.ExportTo, "*") || slices.Contains(e.ExportTo, e.Namespace)
+	return invisible
 }
 
 // DestinationRule is what matters of a DestinationRule beside another one of its host in its namespace.
@@ -150,8 +154,8 @@ func StripDestinationRule(d *networkingv1.DestinationRule) {
 
 // Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
 //
-// Istio merges them only where their exportTo is written alike and none has a workloadSelector: subsets of other names are added, and the settings for
-// the whole host are those of the oldest that has any, from which every subset inherits what it does not set itself. Otherwise the youngest without a
+// Istio merges them only where their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
+// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not set itself. Otherwise the youngest without a
 // selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule; pilot/pkg/model/sidecar.go,
 // DestinationRule).
 func (d DestinationRule) Disturbs(ours DestinationRule) string {
@@ -162,7 +166,7 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	switch {
 	case d.Selector:
 		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other"
-	case !slices.Equal(d.ExportTo, ours.ExportTo):
+	case !merge(d, ours):
 		return "has another exportTo, and Istio would forget the older of the two"
 	case slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }):
 		return "has a subset of the same name"
@@ -172,4 +176,15 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 		return "has settings for the whole host, which ours would inherit"
 	}
 	return ""
+}
+
+// merge says whether Istio makes one of two rules of a host, as far as their exportTo goes.
+func merge(a, b DestinationRule) bool {
+	if a.Compare(b.Identity) > 0 {
+		a, b = b, a
+	}
+	if len(a.ExportTo) == 0 || len(b.ExportTo) == 0 {
+		return len(a.ExportTo) == len(b.ExportTo)
+	}
+	return !slices.ContainsFunc(a.ExportTo, func(n string) bool { return !slices.Contains(b.ExportTo, n) })
 }

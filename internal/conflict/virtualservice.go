@@ -16,6 +16,8 @@ type VirtualService struct {
 	// Hosts are the names that it serves in the mesh, complete and without wildcards: those never win over a name (istio:
 	// pilot/pkg/networking/core/route/route.go, separateVSHostsAndServices). There are none where it is not for the mesh.
 	Hosts []string
+	// Services are the full names of the Services that some of the hosts are shorter names of.
+	Services []string
 	// Matches are the distinct conditions under which its http routes exist at all for a sidecar.
 	Matches []Match
 	// ExportTo are the namespaces that see it, its own written out; none means everybody.
@@ -48,6 +50,9 @@ func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) V
 			host = strings.Join([]string{host, v.Namespace, "svc", clusterDomain}, ".")
 		}
 		facts.Hosts = append(facts.Hosts, strings.ToLower(host))
+		if long := completed(host, clusterDomain); long != host { // sidecars know a Service by its shorter names, too: who is first has the name
+			facts.Services = append(facts.Services, strings.ToLower(long))
+		}
 	}
 	for _, route := range v.Spec.Http {
 		if len(route.Match) == 0 {
@@ -65,9 +70,23 @@ func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) V
 	return facts
 }
 
+// completed is the Service's full name that NAME.NAMESPACE and NAME.NAMESPACE.svc may mean.
+func completed(host, clusterDomain string) string {
+	switch labels := strings.Split(host, "."); {
+	case len(labels) == 2:
+		return host + ".svc." + clusterDomain
+	case len(labels) == 3 && labels[2] == "svc":
+		return host + "." + clusterDomain
+	}
+	return host
+}
+
 func forMesh(spec *istio.VirtualService) bool {
 	return len(spec.Gateways) == 0 || slices.Contains(spec.Gateways, meshGateway)
 }
+
+// Claims are the complete names that the VirtualService takes, or takes a part of.
+func (v *VirtualService) Claims() []string { return slices.Concat(v.Hosts, v.Services) }
 
 func (v *VirtualService) add(m Match) {
 	same := func(other Match) bool {
@@ -101,7 +120,7 @@ func StripVirtualService(v *networkingv1.VirtualService) {
 // namespace sees, then those exported to it by name, then the public ones, the oldest first in each (istio: pilot/pkg/model/virtualservice.go,
 // SelectVirtualServices; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
 func Beats(other, ours VirtualService) (host int, beats bool) {
-	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Hosts, h) })
+	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Claims(), h) })
 	if host < 0 {
 		return 0, false
 	}

@@ -149,9 +149,13 @@ func (r *Reconciler) foreignDestinations(ctx context.Context, route *v1alpha1.Ex
 		if err := r.client.List(ctx, &rules, at, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, err
 		}
+		rule := conflict.DestinationRuleFacts(objects.DestinationRules[i])
+		if live, stands := f.owned[referenceTo(objects.DestinationRules[i])]; stands {
+			rule.Created = live.GetCreationTimestamp().Time
+		}
 		for _, d := range rules.Items {
-			if rule := objects.DestinationRules[i]; referenceTo(d) != referenceTo(rule) {
-				disturbed(i, "DestinationRule", conflict.IdentityOf(d), conflict.DestinationRuleFacts(d).Disturbs(conflict.DestinationRuleFacts(rule)))
+			if referenceTo(d) != referenceTo(objects.DestinationRules[i]) {
+				disturbed(i, "DestinationRule", conflict.IdentityOf(d), conflict.DestinationRuleFacts(d).Disturbs(rule))
 			}
 		}
 	}

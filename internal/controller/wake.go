@@ -60,7 +60,8 @@ func rivalKeys(clusterDomain string) client.IndexerFunc {
 		}
 		switch o := object.(type) {
 		case *networkingv1.VirtualService:
-			return conflict.VirtualServiceFacts(o, clusterDomain).Hosts
+			facts := conflict.VirtualServiceFacts(o, clusterDomain)
+			return facts.Claims()
 		case *networkingv1.ServiceEntry:
 			var keys []string
 			for _, host := range o.Spec.Hosts {
