@@ -128,7 +128,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		},
 		"another location is no matter": {
 			second: 1,
-			spec: "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
+			spec:   "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"endpoints are put together, whoever is older": {
 			second: 3, want: "has other endpoints for a port of the same name, and Istio puts those of both together",
