@@ -66,7 +66,7 @@ release() {
   echo "=== a release in $1 ($(date -u +%H:%M:%S))"
   git clone -q "$root" "$work/$1"
   git -C "$work/$1" tag -f "$version" >/dev/null
-  IMAGE=ghcr.io/externalroute/externalroute KO_DOCKER_REPO=$registry/$1 KO_DEFAULTBASEIMAGE=$base VERSION=$version HELM=${HELM:-} \
+  IMAGE=ghcr.io/externalroute/externalroute KO_DOCKER_REPO=$registry/$1 KO_DEFAULTBASEIMAGE=$base \
     "$work/$1/hack/release/release.sh" "$version" --skip=publish,announce,sign >"$work/$1.log" 2>&1 || {
     tail -n 60 "$work/$1.log" >&2
     return 1

@@ -25,21 +25,21 @@ licenses check
 licenses notices dist/THIRD-PARTY-NOTICES.txt
 cp LICENSE dist/THIRD-PARTY-NOTICES.txt cmd/manager/kodata/ # ko puts them into the image
 
-ko build --bare --tags "${VERSION#v}" --image-user 65532:65532 --image-refs dist/image.txt \
+ko build --bare --tags "${VERSION#v}" --image-user 65532:65532 \
   --image-label org.opencontainers.image.title=externalroute \
   --image-label org.opencontainers.image.description="One manifest for an external host in an Istio mesh" \
   --image-label org.opencontainers.image.source=https://github.com/externalroute/externalroute \
   --image-label org.opencontainers.image.licenses=Apache-2.0 \
   --image-label org.opencontainers.image.version="${VERSION#v}" \
   --image-label org.opencontainers.image.revision="$(git rev-parse HEAD)" \
-  ./cmd/manager
+  ./cmd/manager >dist/image.txt
 digest=$(grep -o 'sha256:[0-9a-f]*$' dist/image.txt)
 
 make --no-print-directory build-installer IMG="$image:${VERSION#v}@$digest"
 go run ./hack/release/crdschemas dist/crd-schemas config/crd/bases/*.yaml
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf - -C dist/crd-schemas . | gzip -n >dist/crd-schemas.tar.gz
 if [[ -d charts/externalroute ]]; then
-  "${HELM:-helm}" package charts/externalroute --version "${VERSION#v}" --app-version "${VERSION#v}" --destination dist
+  helm package charts/externalroute --version "${VERSION#v}" --app-version "${VERSION#v}" --destination dist
 fi
 
 goreleaser release --clean "$@"

@@ -7,5 +7,8 @@ folder=$PWD/bin/release-tools
 mkdir -p "$folder"
 echo "building the tools of a release (minutes on a cold cache)" >&2
 GOFLAGS=-buildvcs=false go build -C hack/tools/release -trimpath -o "$folder/" tool >&2
+if [[ -d charts/externalroute ]]; then
+  GOFLAGS=-buildvcs=false go build -C hack/tools/chart -trimpath -o "$folder/helm" helm.sh/helm/v4/cmd/helm >&2
+fi
 GOFLAGS=-buildvcs=false go build -C hack/licenses -trimpath -o "$folder/licenses" . >&2
 echo "$folder"
