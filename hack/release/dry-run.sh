@@ -105,7 +105,7 @@ image_holds() {
   grep -q "\"architecture\":\"${platform#*/}\"" <<<"$config"
   rm -rf "$work/image"
   mkdir "$work/image"
-  crane export --platform "$platform" "$image" - | tar -x -C "$work/image" ko-app/manager var/run/ko
+  crane export --platform "$platform" "$image" - | tar -x --no-same-owner -C "$work/image"
   cmp "$work/image/var/run/ko/THIRD-PARTY-NOTICES.txt" dist/THIRD-PARTY-NOTICES.txt
   cmp "$work/image/var/run/ko/LICENSE" LICENSE
   go version -m "$work/image/ko-app/manager" | grep -q "vcs.revision=$(git rev-parse HEAD)"
