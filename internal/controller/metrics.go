@@ -1,0 +1,239 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// What the cache tells is told anew at every scrape, so that a series goes with its route.
+var (
+	conditionDesc = prometheus.NewDesc("externalroute_condition",
+		"The conditions of every route: always 1, and the labels say what is true. A condition that a route has not has no series.",
+		[]string{"namespace", "name", "condition", "status", "reason"}, nil)
+	managedDesc = prometheus.NewDesc("externalroute_managed_objects",
+		"Objects that belong to routes, by kind.",
+		[]string{"kind"}, nil)
+	conflictDesc = prometheus.NewDesc("externalroute_routes_in_conflict",
+		"Routes that are not accepted because somebody else has a host, a destination or a name that they ask for, by reason.",
+		[]string{"reason"}, nil)
+)
+
+// metrics are what the operator tells about itself beside what controller-runtime does. Only the replica that leads tells them, or they would be counted
+// once for each.
+type metrics struct {
+	cache cache.Cache
+	clock clock.PassiveClock
+	// istio says whether Istio's kinds are watched: to ask the cache for a kind that is not served would wait for ever.
+	istio func() bool
+
+	applies    *prometheus.CounterVec
+	programmed prometheus.Histogram
+
+	mu sync.Mutex
+	// edits are those that the operator is at. One that is done, or waits for a person, is not among them.
+	edits map[types.UID]edit
+}
+
+// edit is a generation of a route, and when it was first seen.
+type edit struct {
+	generation int64
+	seen       time.Time
+}
+
+func newMetrics(routes cache.Cache, c clock.PassiveClock) *metrics {
+	m := &metrics{
+		cache: routes,
+		clock: c,
+		istio: func() bool { return false },
+		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "externalroute_applies_total",
+			Help: "Writes of generated objects, by kind and result. An object that stands as wanted is not written.",
+		}, []string{"kind", "result"}),
+		programmed: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "externalroute_edit_to_programmed_seconds",
+			Help: "Time from when an edit of a route was first seen to when its objects stood as it asks. Edits that waited for a person or for Istio " +
+				"are not counted.",
+			Buckets:                         []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}),
+		edits: map[types.UID]edit{},
+	}
+	for _, kind := range []string{"Service", "ServiceEntry", "DestinationRule", "VirtualService"} {
+		for _, result := range []string{"created", "updated", "conflict", "failed"} {
+			m.applies.WithLabelValues(kind, result) // from 0, or the first one would not be an increase
+		}
+	}
+	return m
+}
+
+// Start tells the metrics until the operator stops.
+func (m *metrics) Start(ctx context.Context) error {
+	err := ctrlmetrics.Registry.Register(m)
+	if already := (prometheus.AlreadyRegisteredError{}); errors.As(err, &already) {
+		return nil // another manager of this process, as tests have
+	}
+	if err != nil {
+		return err
+	}
+	defer ctrlmetrics.Registry.Unregister(m)
+	informer, err := m.cache.GetInformer(ctx, &v1alpha1.ExternalRoute{})
+	if err != nil {
+		return err
+	}
+	watch, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    m.saw,
+		UpdateFunc: func(_, now any) { m.saw(now) },
+		DeleteFunc: m.lost,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = informer.RemoveEventHandler(watch) }() // an informer that has stopped has no handlers
+	<-ctx.Done()
+	return nil
+}
+
+// applied counts a write.
+func (m *metrics) applied(kind string, existed bool, err error) {
+	var conflict *nameConflict
+	result := "updated"
+	switch {
+	case errors.As(err, &conflict):
+		result = "conflict"
+	case err != nil:
+		result = "failed"
+	case !existed:
+		result = "created"
+	}
+	m.applies.WithLabelValues(kind, result).Inc()
+}
+
+// saw times an edit by what the status says of it.
+func (m *metrics) saw(object any) {
+	route, ok := object.(*v1alpha1.ExternalRoute)
+	if !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	began, timed := m.edits[route.UID]
+	programmed := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionProgrammed)
+	if programmed == nil || programmed.ObservedGeneration != route.Generation {
+		if began.generation != route.Generation {
+			m.edits[route.UID] = edit{generation: route.Generation, seen: m.clock.Now()}
+		}
+		return
+	}
+	switch programmed.Reason {
+	case v1alpha1.ReasonSwitching, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonPending:
+		return // still at it
+	case v1alpha1.ReasonProgrammed:
+		if timed {
+			m.programmed.Observe(m.clock.Since(began.seen).Seconds())
+		}
+	}
+	delete(m.edits, route.UID)
+}
+
+// lost forgets an edit of a route that is gone.
+func (m *metrics) lost(object any) {
+	if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	if route, ok := object.(*v1alpha1.ExternalRoute); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.edits, route.UID)
+	}
+}
+
+// Describe names the metrics.
+func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{conditionDesc, managedDesc, conflictDesc} {
+		descs <- desc
+	}
+	m.applies.Describe(descs)
+	m.programmed.Describe(descs)
+}
+
+// Collect reads the cache and tells all metrics.
+func (m *metrics) Collect(told chan<- prometheus.Metric) {
+	m.applies.Collect(told)
+	m.programmed.Collect(told)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a cache that goes as its kind does
+	defer cancel()
+	if err := errors.Join(m.tellRoutes(ctx, told), m.tellObjects(ctx, told)); err != nil {
+		// The other metrics are worth more than a scrape that fails as a whole.
+		ctrl.Log.WithName("metrics").Error(err, "Left out metrics")
+	}
+}
+
+func (m *metrics) tellRoutes(ctx context.Context, told chan<- prometheus.Metric) error {
+	var routes v1alpha1.ExternalRouteList
+	if err := m.cache.List(ctx, &routes, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	conflicts := map[string]int{v1alpha1.ReasonHostConflict: 0, v1alpha1.ReasonDestinationConflict: 0, v1alpha1.ReasonNameConflict: 0}
+	for i := range routes.Items {
+		route := &routes.Items[i]
+		for _, c := range route.Status.Conditions {
+			told <- gauge(conditionDesc, 1, route.Namespace, route.Name, c.Type, string(c.Status), c.Reason)
+			if _, isConflict := conflicts[c.Reason]; isConflict && c.Type == v1alpha1.ConditionAccepted {
+				conflicts[c.Reason]++
+			}
+		}
+	}
+	for reason, count := range conflicts {
+		told <- gauge(conflictDesc, count, reason)
+	}
+	return nil
+}
+
+func (m *metrics) tellObjects(ctx context.Context, told chan<- prometheus.Metric) error {
+	lists := map[string]client.ObjectList{"Service": &corev1.ServiceList{}}
+	if m.istio() {
+		lists["ServiceEntry"] = &networkingv1.ServiceEntryList{}
+		lists["DestinationRule"] = &networkingv1.DestinationRuleList{}
+		lists["VirtualService"] = &networkingv1.VirtualServiceList{}
+	}
+	for kind, list := range lists {
+		if err := m.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return err
+		}
+		count := 0
+		err := meta.EachListItem(list, func(o runtime.Object) error {
+			if object, ok := o.(client.Object); ok && routeOwner(object) != nil {
+				count++
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		told <- gauge(managedDesc, count, kind)
+	}
+	return nil
+}
+
+func gauge(desc *prometheus.Desc, value int, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+}
