@@ -36,6 +36,7 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 		return false, nil
 	}
 	now, err := r.write(ctx, route, want, exists || f.adopted[key])
+	r.metrics.applied(key.kind, exists || f.adopted[key], err)
 	if err != nil {
 		return false, err
 	}

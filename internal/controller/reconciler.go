@@ -56,6 +56,7 @@ type Reconciler struct {
 	configMaps *configMapWatch
 	memory     *memory
 	claims     *claims
+	metrics    *metrics
 	// woken is told of a route that is to be looked at again.
 	woken func(types.NamespacedName)
 

@@ -50,6 +50,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		options:  options,
 		memory:   newMemory(c),
 		claims:   newClaims(),
+		metrics:  newMetrics(mgr.GetCache(), c),
 	}
 	if err := r.indexRoutes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -87,6 +88,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	}
 	w := &watches{cache: mgr.GetCache(), controller: built, indexer: mgr.GetFieldIndexer(), reconciler: r}
 	r.istio = newOptionalAPI(asked, networkingv1.SchemeGroupVersion, time.Second, time.Minute, "ServiceEntry", "DestinationRule", "VirtualService")
+	r.metrics.istio = r.istio.installed
 	w.follow(r.istio, r.onIstio(), func() []client.Object {
 		return []client.Object{&networkingv1.ServiceEntry{}, &networkingv1.DestinationRule{}, &networkingv1.VirtualService{}}
 	})
@@ -100,7 +102,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 			return err
 		}
 	}
-	return nil
+	return mgr.Add(r.metrics)
 }
 
 // watches begins and ends to watch kinds that come and go.
