@@ -1,0 +1,272 @@
+package controller_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/metrics.md from what the operator tells now")
+
+// healthy are the conditions of a route with which all is well.
+var healthy = map[string]string{"Accepted": "True Accepted", "Programmed": "True Programmed", "Ready": "True Programmed"}
+
+func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.tells("the new route", healthy)
+	s.route("web", simple+"\nexportTo: ['.', "+s.namespace+"]")
+	s.refused("web", v1alpha1.ReasonInvalid)
+	s.tells("the mistake", map[string]string{
+		"Accepted": "False Invalid", "Programmed": "False NotAccepted", "Ready": "False Invalid", "Stalled": "True Invalid",
+	})
+	s.delete(s.read("web"))
+	s.tells("nothing of a route that is gone", map[string]string{})
+}
+
+func TestObjectsThatBelongToRoutesAreCountedAndNoOthers(t *testing.T) {
+	s := tellAlone(t)
+	kinds := []string{"DestinationRule", "Service", "ServiceEntry", "VirtualService"}
+	before := values(t, "externalroute_managed_objects")
+	if got := slices.Sorted(maps.Keys(before)); !slices.Equal(got, kinds) {
+		t.Fatalf("counts %v", got)
+	}
+	s.create(service("somebody-elses", nil, 80))
+	s.route("web", simple)
+	s.ready("web")
+	s.until("one more of each kind", func() string {
+		now := values(t, "externalroute_managed_objects")
+		for _, kind := range kinds {
+			if now[kind] != before[kind]+1 {
+				return fmt.Sprintf("%v, and before %v", now, before)
+			}
+		}
+		return ""
+	})
+	s.delete(s.read("web"))
+	s.until("as before", func() string { return cmp.Diff(before, values(t, "externalroute_managed_objects")) })
+}
+
+func TestAppliesAreCountedByWhatCameOfThem(t *testing.T) {
+	s := tellAlone(t)
+	before := values(t, "externalroute_applies_total")
+	s.route("web", simple)
+	s.ready("web")
+	edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Spec.Http = nil })
+	s.until("a repair", func() string {
+		if len(s.virtualService("web").Spec.Http) == 0 {
+			return "not yet"
+		}
+		return ""
+	})
+	want := maps.Clone(before)
+	for _, key := range []string{"Service created", "ServiceEntry created", "DestinationRule created", "VirtualService created", "VirtualService updated"} {
+		want[key]++
+	}
+	s.until("five writes", func() string { return cmp.Diff(want, values(t, "externalroute_applies_total")) })
+}
+
+func TestConflictsAreCountedByReason(t *testing.T) {
+	s := tellAlone(t)
+	before := values(t, "externalroute_routes_in_conflict")
+	s.route("first", simple)
+	s.ready("first")
+	s.route("second", simple)
+	s.refused("second", v1alpha1.ReasonHostConflict)
+	want := maps.Clone(before)
+	want[v1alpha1.ReasonHostConflict]++
+	s.until("one more", func() string { return cmp.Diff(want, values(t, "externalroute_routes_in_conflict")) })
+	s.delete(s.read("first"))
+	s.until("as before", func() string { return cmp.Diff(before, values(t, "externalroute_routes_in_conflict")) })
+}
+
+func TestEditsAreTimedUntilTheirObjectsStand(t *testing.T) {
+	s := tellAlone(t)
+	before := timed(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.until("the new route is counted", func() string { return cmp.Diff(before+1, timed(t)) })
+	s.route("web", "hosts: [web]\ndestinations: [{url: 'https://other.example.com'}]") // traffic moves over after the settle time
+	s.ready("web")
+	s.until("the move is counted", func() string { return cmp.Diff(before+2, timed(t)) })
+	if sum := family(t, "externalroute_edit_to_programmed_seconds").Metric[0].Histogram.GetSampleSum(); sum < settle.Seconds() {
+		t.Errorf("%.3f s for all edits, and one of them took a settle time of %s", sum, settle)
+	}
+}
+
+// Tests start several managers in one process, and so may others.
+func TestTheMetricsAreOfOneManagerAndEndWithIt(t *testing.T) {
+	s := tell(t)
+	second := &cluster{plane: s.plane, client: s.client, operator: s.operator, requests: s.requests, log: s.log}
+	if err := second.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s.route("web", simple)
+	s.ready("web")
+	if err := second.stopOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s.tells("the first one's", healthy)
+	if err := s.stopOperator(); err != nil {
+		t.Fatal(err)
+	}
+	if left := families(t); len(left) > 0 {
+		t.Errorf("a manager that stopped left %v", slices.Sorted(maps.Keys(left)))
+	}
+	if err := s.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s.tells("those of its successor", healthy)
+}
+
+func TestMetricsAreNamedAsPrometheusAsks(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.tells("a route", healthy)
+	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families(t)))).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Error(err, problems)
+	}
+}
+
+// examples are queries that the document shows.
+var examples = map[string]string{
+	"externalroute_condition":                  `count by (reason) (externalroute_condition{condition="Ready", status!="True"})`,
+	"externalroute_managed_objects":            `sum by (kind) (externalroute_managed_objects)`,
+	"externalroute_applies_total":              `sum by (kind, result) (rate(externalroute_applies_total[5m]))`,
+	"externalroute_routes_in_conflict":         `sum by (reason) (externalroute_routes_in_conflict)`,
+	"externalroute_edit_to_programmed_seconds": `histogram_quantile(0.95, sum by (le) (rate(externalroute_edit_to_programmed_seconds_bucket[5m])))`,
+}
+
+func TestTheDocumentSaysWhatTheOperatorTells(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.tells("a route", healthy)
+	const name = "../../docs/metrics.md"
+	page := template.Must(template.New("metrics.md.tmpl").Funcs(template.FuncMap{
+		"lower":   func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
+		"labels":  func(m *dto.MetricFamily) string { return strings.Join(labels(m.Metric[0], (*dto.LabelPair).GetName), "`, `") },
+		"example": func(m *dto.MetricFamily) string { return examples[m.GetName()] },
+	}).ParseFiles("testdata/metrics.md.tmpl"))
+	var want strings.Builder
+	if err := page.Execute(&want, families(t)); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(name, []byte(want.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), string(got)); diff != "" {
+		t.Errorf("docs/metrics.md is not what -update would write:\n%s", diff)
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(examples)), slices.Sorted(maps.Keys(families(t)))); diff != "" {
+		t.Errorf("every metric has an example:\n%s", diff)
+	}
+}
+
+// tellAlone begins a story once what others left is gone: what is counted is counted over all namespaces.
+func tellAlone(t *testing.T) *story {
+	t.Helper()
+	s := tell(t)
+	s.until("the objects of other stories go", func() string {
+		for kind, count := range values(t, "externalroute_managed_objects") {
+			if count > 0 {
+				return fmt.Sprintf("%g of kind %s", count, kind)
+			}
+		}
+		return ""
+	})
+	return s
+}
+
+// tells waits until the conditions of the namespace's routes, as metrics, are these: type to status and reason.
+func (s *story) tells(what string, want map[string]string) {
+	s.Helper()
+	s.until("the metrics should tell "+what, func() string {
+		got := map[string]string{}
+		if conditions, told := families(s.T)["externalroute_condition"]; told {
+			for _, m := range conditions.Metric {
+				if m.Gauge.GetValue() != 1 {
+					return fmt.Sprint(m)
+				}
+				values := labels(m, (*dto.LabelPair).GetValue) // condition, name, namespace, reason, status
+				if values[2] == s.namespace {
+					got[values[0]] = values[4] + " " + values[3]
+				}
+			}
+		}
+		return cmp.Diff(want, got)
+	})
+}
+
+// families are the metrics that the operator tells, by name, those of controller-runtime aside.
+func families(t *testing.T) map[string]*dto.MetricFamily {
+	t.Helper()
+	all, err := metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := map[string]*dto.MetricFamily{}
+	for _, f := range all {
+		if strings.HasPrefix(f.GetName(), "externalroute_") {
+			ours[f.GetName()] = f
+		}
+	}
+	return ours
+}
+
+func family(t *testing.T, name string) *dto.MetricFamily {
+	t.Helper()
+	f, told := families(t)[name]
+	if !told {
+		t.Fatalf("no metric %s", name)
+	}
+	return f
+}
+
+// values are those of a metric, by the values of its labels.
+func values(t *testing.T, name string) map[string]float64 {
+	t.Helper()
+	all := map[string]float64{}
+	for _, m := range family(t, name).Metric {
+		all[strings.Join(labels(m, (*dto.LabelPair).GetValue), " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+	}
+	return all
+}
+
+// timed is how many edits were timed.
+func timed(t *testing.T) uint64 {
+	t.Helper()
+	return family(t, "externalroute_edit_to_programmed_seconds").Metric[0].Histogram.GetSampleCount()
+}
+
+// labels are the names or the values of a series' labels, ordered by name.
+func labels(m *dto.Metric, part func(*dto.LabelPair) string) []string {
+	var all []string
+	for _, l := range m.Label {
+		all = append(all, part(l))
+	}
+	return all
+}
+
