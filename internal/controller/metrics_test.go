@@ -160,8 +160,10 @@ func TestTheDocumentSaysWhatTheOperatorTells(t *testing.T) {
 	s.tells("a route", healthy)
 	const name = "../../docs/metrics.md"
 	page := template.Must(template.New("metrics.md.tmpl").Funcs(template.FuncMap{
-		"lower":   func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
-		"labels":  func(m *dto.MetricFamily) string { return strings.Join(labels(m.Metric[0], (*dto.LabelPair).GetName), "`, `") },
+		"lower": func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
+		"labels": func(m *dto.MetricFamily) string {
+			return strings.Join(labels(m.Metric[0], (*dto.LabelPair).GetName), "`, `")
+		},
 		"example": func(m *dto.MetricFamily) string { return examples[m.GetName()] },
 	}).ParseFiles("testdata/metrics.md.tmpl"))
 	var want strings.Builder
@@ -269,4 +271,3 @@ func labels(m *dto.Metric, part func(*dto.LabelPair) string) []string {
 	}
 	return all
 }
-

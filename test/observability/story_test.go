@@ -1,0 +1,161 @@
+package observability_test
+
+import (
+	"fmt"
+	"time"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+var teams = []string{"shop", "billing", "mail"}
+
+// tell lets happen what happens to an operator in a year, in two minutes: each panel gets something to show.
+func (b *bench) tell() {
+	b.Helper()
+	for _, team := range teams {
+		b.apply("{apiVersion: v1, kind: Namespace, metadata: {name: " + team + "}}")
+	}
+	b.newRoutes()
+	b.moves()
+	b.mistakes()
+	b.refusals()
+	b.succession()
+	b.cleanUp()
+}
+
+func (b *bench) newRoutes() {
+	b.Helper()
+	for i := range 24 {
+		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.com/v1", i), "")
+		time.Sleep(400 * time.Millisecond)
+	}
+	for i := range 24 {
+		b.becomes(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), v1alpha1.ReasonProgrammed)
+	}
+}
+
+// moves are edits after which traffic goes elsewhere, and others that take effect at once.
+func (b *bench) moves() {
+	b.Helper()
+	for i := range 6 {
+		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.org/v1", i), "")
+		time.Sleep(700 * time.Millisecond)
+	}
+	for i := 6; i < 18; i++ {
+		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.com/v2", i), "")
+		time.Sleep(300 * time.Millisecond)
+	}
+	for i := range 18 {
+		b.becomes(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), v1alpha1.ReasonProgrammed)
+	}
+}
+
+func (b *bench) mistakes() {
+	b.Helper()
+	b.route("shop", "route-00", "https://api-00.example.org/v1", "exportTo: ['.', shop]")
+	b.becomes("shop", "route-00", v1alpha1.ReasonInvalid)
+	b.apply("{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoute, metadata: {name: rival, namespace: shop}, " +
+		"spec: {hosts: [route-03], destinations: [{url: 'https://rival.example.com'}]}}")
+	b.becomes("shop", "rival", v1alpha1.ReasonHostConflict)
+	b.apply("{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: taken, namespace: billing}, " +
+		"spec: {hosts: [elsewhere.example.com], http: [{directResponse: {status: 200}}]}}")
+	b.route("billing", "taken", "https://taken.example.com", "")
+	b.becomes("billing", "taken", v1alpha1.ReasonNameConflict)
+	b.route("billing", "waits", "https://waits.example.com", "serviceCreationPolicy: Never")
+	b.becomes("billing", "waits", v1alpha1.ReasonServiceMissing)
+	time.Sleep(5 * time.Second)
+}
+
+// refusals are writes that a policy of the cluster forbids for a while.
+func (b *bench) refusals() {
+	b.Helper()
+	b.kubectl(`
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-virtual-services}
+spec:
+  matchConstraints:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: mail}}
+    resourceRules: [{apiGroups: [networking.istio.io], apiVersions: ["*"], resources: [virtualservices], operations: [CREATE, UPDATE]}]
+  validations: [{expression: "false", message: not now}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-virtual-services}
+spec: {policyName: no-virtual-services, validationActions: [Deny]}
+`, "apply", "--server-side", "-f", "-")
+	b.until("the policy is in force", func() string {
+		attempt := &networkingv1.VirtualService{Spec: istio.VirtualService{
+			Hosts: []string{"try.example.com"}, Http: []*istio.HTTPRoute{{DirectResponse: &istio.HTTPDirectResponse{Status: 200}}},
+		}}
+		attempt.Namespace, attempt.GenerateName = "mail", "try-"
+		if err := b.client.Create(b.Context(), attempt, client.DryRunAll); err == nil {
+			return "a VirtualService is admitted"
+		}
+		return ""
+	})
+	for _, name := range []string{"letters", "parcels"} {
+		b.route("mail", name, "https://"+name+".example.com", "")
+		b.becomes("mail", name, v1alpha1.ReasonApplyFailed)
+	}
+	time.Sleep(12 * time.Second)
+	b.kubectl("", "delete", "validatingadmissionpolicybinding/no-virtual-services", "validatingadmissionpolicy/no-virtual-services")
+	for _, name := range []string{"letters", "parcels"} {
+		b.becomes("mail", name, v1alpha1.ReasonProgrammed)
+	}
+}
+
+// succession is the end of the replica that leads: the other takes over.
+func (b *bench) succession() {
+	b.Helper()
+	leader := 0
+	if b.number(fmt.Sprintf(`leader_election_master_status{instance=%q}`, b.addresses[1])) == 1 {
+		leader = 1
+	}
+	b.replicas[leader].stop(b.T)
+	b.until("the other leads", func() string {
+		if b.number(fmt.Sprintf(`leader_election_master_status{instance=%q}`, b.addresses[1-leader])) != 1 {
+			return "not yet"
+		}
+		return ""
+	})
+	b.route("shop", "route-00", "https://api-00.example.org/v3", "")
+	b.becomes("shop", "route-00", v1alpha1.ReasonProgrammed)
+}
+
+func (b *bench) cleanUp() {
+	b.Helper()
+	for i := range 6 {
+		b.kubectl("", "-n", teams[i%len(teams)], "delete", "externalroute", fmt.Sprintf("route-%02d", i))
+	}
+	time.Sleep(8 * time.Second)
+}
+
+// route applies a route to a URL under its own name.
+func (b *bench) route(namespace, name, url, more string) {
+	b.Helper()
+	b.apply(fmt.Sprintf("apiVersion: networking.externalroute.io/v1alpha1\nkind: ExternalRoute\nmetadata: {name: %s, namespace: %s}\n"+
+		"spec:\n  hosts: [%s]\n  destinations: [{url: %q}]\n  %s\n", name, namespace, name, url, more))
+}
+
+// becomes waits until a route's Ready has a reason.
+func (b *bench) becomes(namespace, name, reason string) {
+	b.Helper()
+	b.until(fmt.Sprintf("%s/%s should become %s", namespace, name, reason), func() string {
+		route := &v1alpha1.ExternalRoute{}
+		if err := b.client.Get(b.Context(), types.NamespacedName{Namespace: namespace, Name: name}, route); err != nil {
+			return err.Error()
+		}
+		ready := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.ObservedGeneration != route.Generation || ready.Reason != reason {
+			return fmt.Sprint(route.Status.Conditions)
+		}
+		return ""
+	})
+}
