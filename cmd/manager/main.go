@@ -6,14 +6,17 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -69,11 +72,19 @@ func (f *flags) check() error {
 
 func main() {
 	f := readFlags()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&f.log)))
+	setLogger(zap.New(zap.UseFlagOptions(&f.log)))
 	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
 		ctrl.Log.Error(err, "Stopped")
 		os.Exit(1)
 	}
+}
+
+// setLogger makes everybody in this process write to one log in one form: what does not find a logger in its context, and the servers of the standard
+// library, have others by default.
+func setLogger(log logr.Logger) {
+	ctrl.SetLogger(log)
+	klog.SetLogger(log.WithName("client-go"))
+	slog.SetDefault(slog.New(logr.ToSlogHandler(log.WithName("net"))))
 }
 
 func run(ctx context.Context, f *flags) error {

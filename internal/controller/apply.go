@@ -42,7 +42,7 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	}
 	f.owned[key] = now
 	r.memory.wrote(route, now)
-	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "name", key.Name, "resourceVersion", now.GetResourceVersion())
+	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "object", key.Name, "resourceVersion", now.GetResourceVersion())
 	if f.unchanged && !r.memory.isSettling(route) {
 		r.tellRepaired(route, want, exists)
 	}
@@ -175,7 +175,7 @@ func (r *Reconciler) remove(ctx context.Context, object client.Object) error {
 		takeBack()
 		return fmt.Errorf("delete %s: %w", referenceTo(object), err)
 	}
-	ctrl.LoggerFrom(ctx).Info("Deleted object", "kind", kindOf(object), "name", object.GetName())
+	ctrl.LoggerFrom(ctx).Info("Deleted object", "kind", kindOf(object), "object", object.GetName())
 	return nil
 }
 
