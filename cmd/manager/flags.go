@@ -1,0 +1,116 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/externalroute/externalroute/internal/controller"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+type flags struct {
+	version bool
+
+	watchNamespaces namespaces
+	controller      controller.Options
+
+	leaderElect   bool
+	leaderNS      string
+	leaseDuration time.Duration
+	renewDeadline time.Duration
+
+	probeAddress string
+	pprofAddress string
+	log          zap.Options
+
+	metricsAddress  string
+	metricsSecure   bool
+	metricsCertPath string
+	metricsCertName string
+	metricsCertKey  string
+	http2           bool
+}
+
+// namespaces is a list on the command line, separated by commas.
+type namespaces []string
+
+func (n *namespaces) String() string { return strings.Join(*n, ",") }
+
+func (n *namespaces) Set(list string) error {
+	*n = nil
+	if list == "" {
+		return nil
+	}
+	*n = strings.Split(list, ",")
+	return nil
+}
+
+// readFlags reads the command line. --kubeconfig is registered by controller-runtime.
+func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
+	f := &flags{}
+	set.BoolVar(&f.version, "version", false, "Print the version and end.")
+	set.Var(&f.watchNamespaces, "watch-namespaces", "Namespaces whose routes are served, separated by commas. If left out, all.")
+	set.StringVar(&f.controller.ClusterDomain, "cluster-domain", translate.DefaultClusterDomain, "The cluster's DNS domain.")
+	set.DurationVar(&f.controller.Settle, "settle", 3*time.Second,
+		"How long new upstreams stand beside the old ones before traffic moves over, and the old ones after it.")
+	set.IntVar(&f.controller.Concurrency, "concurrency", 8, "How many routes are reconciled at once.")
+	set.BoolVar(&f.leaderElect, "leader-elect", false, "Let one replica at a time work.")
+	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader's lease. If left out, the pod's own.")
+	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long others wait for a leader that is not heard before one takes over.")
+	set.DurationVar(&f.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long a leader tries to renew its lease before it ends.")
+	set.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
+	set.StringVar(&f.pprofAddress, "pprof-bind-address", "", "Address of Go's profiles, such as localhost:6060. If left out, they are not served.")
+	set.StringVar(&f.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, such as :8443; 0 turns it off.")
+	set.BoolVar(&f.metricsSecure, "metrics-secure", true, "Serve metrics over HTTPS, to those whom the API server allows.")
+	set.StringVar(&f.metricsCertPath, "metrics-cert-path", "",
+		"Folder of the metrics endpoint's certificate, which is read again when it changes. If left out, it signs one for itself.")
+	set.StringVar(&f.metricsCertName, "metrics-cert-name", "tls.crt", "File of the certificate.")
+	set.StringVar(&f.metricsCertKey, "metrics-cert-key", "tls.key", "File of its key.")
+	set.BoolVar(&f.http2, "enable-http2", false, "Speak HTTP/2 on the metrics endpoint.")
+	f.log.BindFlags(set)
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	return f, f.check()
+}
+
+func (f *flags) check() error {
+	var mistakes []error
+	for _, namespace := range f.watchNamespaces {
+		if messages := validation.IsDNS1123Label(namespace); len(messages) > 0 {
+			mistakes = append(mistakes, fmt.Errorf("--watch-namespaces %q: %s", namespace, strings.Join(messages, "; ")))
+		}
+	}
+	if messages := validation.IsDNS1123Subdomain(f.controller.ClusterDomain); len(messages) > 0 {
+		mistakes = append(mistakes, fmt.Errorf("--cluster-domain %q: %s", f.controller.ClusterDomain, strings.Join(messages, "; ")))
+	}
+	if f.controller.Settle < 0 {
+		mistakes = append(mistakes, fmt.Errorf("--settle %s: must not be negative", f.controller.Settle))
+	}
+	if f.controller.Concurrency < 1 {
+		mistakes = append(mistakes, fmt.Errorf("--concurrency %d: must be at least 1", f.controller.Concurrency))
+	}
+	return errors.Join(append(mistakes, f.checkCertificate())...)
+}
+
+// A metrics server that finds no certificate would sign one for itself without a word.
+func (f *flags) checkCertificate() error {
+	if f.metricsCertPath == "" {
+		return nil
+	}
+	var mistakes []error
+	for _, file := range []string{f.metricsCertName, f.metricsCertKey} {
+		if _, err := os.Stat(filepath.Join(f.metricsCertPath, file)); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--metrics-cert-path: %w", err))
+		}
+	}
+	return errors.Join(mistakes...)
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+// probeTimeout is shorter than that of the shipped probes, so that they get an answer with a reason in it.
+const probeTimeout = 3 * time.Second
+
+// stuckAfter is far beyond the minute that a reconciliation is given: one that runs for so long does not listen any more.
+const stuckAfter = 5 * time.Minute
+
+// addChecks tells the kubelet how we are. Healthz fails where only a restart helps, readyz also where somebody else must do something.
+func addChecks(mgr ctrl.Manager) error {
+	client, err := kubernetes.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	return errors.Join(
+		mgr.AddHealthzCheck("workers", workersMove(stuckAfter)),
+		mgr.AddReadyzCheck("caches", cachesAreFilled(mgr.GetCache())),
+		mgr.AddReadyzCheck("apiserver", apiServerIsHeard(client)),
+	)
+}
+
+// cachesAreFilled is true of a standby too: its controller is warmed up, and takes over with what it knows.
+func cachesAreFilled(c cache.Cache) healthz.Checker {
+	return func(request *http.Request) error {
+		ctx, cancel := context.WithTimeout(request.Context(), probeTimeout)
+		defer cancel()
+		if !c.WaitForCacheSync(ctx) {
+			return errors.New("the caches are not filled yet")
+		}
+		return nil
+	}
+}
+
+// apiServerIsHeard asks for what everybody with a valid identity may see.
+func apiServerIsHeard(client kubernetes.Interface) healthz.Checker {
+	return func(request *http.Request) error {
+		ctx, cancel := context.WithTimeout(request.Context(), probeTimeout)
+		defer cancel()
+		return client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error()
+	}
+}
+
+// workersMove fails when a worker has had one item in its hands for longer than the limit.
+func workersMove(limit time.Duration) healthz.Checker {
+	return func(*http.Request) error {
+		families, err := metrics.Registry.Gather()
+		if err != nil {
+			return fmt.Errorf("gather metrics: %w", err)
+		}
+		for _, family := range families {
+			if family.GetName() != "workqueue_longest_running_processor_seconds" {
+				continue
+			}
+			for _, metric := range family.GetMetric() {
+				if longest := metric.GetGauge().GetValue(); longest > limit.Seconds() {
+					return fmt.Errorf("%v: an item has been in work for %.0f s", metric.GetLabel(), longest)
+				}
+			}
+		}
+		return nil
+	}
+}
