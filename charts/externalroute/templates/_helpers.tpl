@@ -1,0 +1,72 @@
+{{- define "externalroute.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The beginning of every name, short enough for what follows it. */}}
+{{- define "externalroute.fullname" -}}
+{{- $name := include "externalroute.name" . }}
+{{- $both := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) }}
+{{- .Values.fullnameOverride | default $both | trunc 45 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "externalroute.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
+{{- define "externalroute.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "externalroute.fullname" .) "default") }}
+{{- end }}
+
+{{- define "externalroute.selector" -}}
+app.kubernetes.io/name: {{ include "externalroute.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "externalroute.labels" -}}
+{{ include "externalroute.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end }}
+
+{{/* The metadata of an object, from a dict with root, name, and where wanted namespace, labels and annotations. */}}
+{{- define "externalroute.metadata" -}}
+{{- $metadata := dict "name" .name }}
+{{- $_ := set $metadata "labels" (mergeOverwrite (dict) (include "externalroute.labels" .root | fromYaml) .root.Values.commonLabels (.labels | default dict)) }}
+{{- with mergeOverwrite (dict) .root.Values.commonAnnotations (.annotations | default dict) }}
+{{- $_ := set $metadata "annotations" . }}
+{{- end }}
+{{- with .namespace }}
+{{- $_ := set $metadata "namespace" . }}
+{{- end }}
+{{- toYaml $metadata }}
+{{- end }}
+
+{{- define "externalroute.image" -}}
+{{- $image := .Values.image }}
+{{- $name := printf "%s:%s" $image.repository ($image.tag | default .Chart.AppVersion) }}
+{{- with $image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end }}
+{{- with $image.digest }}{{ $name = printf "%s@%s" $name . }}{{ end }}
+{{- $name }}
+{{- end }}
+
+{{/* The rules of a role of config/rbac, of which the chart has copies. From a dict with root and file. */}}
+{{- define "externalroute.rules" -}}
+{{- toYaml (.root.Files.Get (printf "files/rbac/%s" .file) | fromYaml).rules }}
+{{- end }}
+
+{{- define "externalroute.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "externalroute.serviceAccount" . }}
+  namespace: {{ include "externalroute.namespace" . }}
+{{- end }}
+
+{{/* Says "true" where objects of the Prometheus operator are to be rendered. From a dict with root and kind. */}}
+{{- define "externalroute.monitoring" -}}
+{{- $mode := .root.Values.metrics.serviceMonitor.renderMode }}
+{{- if or (eq $mode "alwaysRender") (.root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind)) }}
+{{- true }}
+{{- else if eq $mode "failIfMissing" }}
+{{- fail (printf "metrics.serviceMonitor.renderMode is failIfMissing, and the cluster has no kind %s: install the Prometheus operator first" .kind) }}
+{{- end }}
+{{- end }}
