@@ -79,7 +79,10 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}
-	return f, f.check()
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 func (f *flags) check() error {
