@@ -131,7 +131,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"endpoints are put together, whoever is older": {
-			second: 3, want: "has other endpoints for a port of the same name, and Istio puts those of both together",
+			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together",
 			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
 				endpoints: [{address: other.example.com}]}`,
 		},
@@ -140,8 +140,8 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"another target is another endpoint, although nobody here sees it": {
-			second: 3, want: "has other endpoints for a port of the same name, and Istio puts those of both together",
-			spec: "{hosts: [h.example.com], resolution: DNS, exportTo: [far], ports: [{number: 443, name: https, protocol: TLS, targetPort: 9443}]}",
+			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together",
+			spec: "{hosts: [h.example.com], resolution: DNS, exportTo: [far], ports: [{number: 443, name: other, protocol: TLS, targetPort: 9443}]}",
 		},
 		"one that the namespace does not see": {
 			second: 1,

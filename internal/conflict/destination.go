@@ -24,7 +24,6 @@ type ServiceEntry struct {
 
 // Port is what a ServiceEntry says about a port.
 type Port struct {
-	Name string
 	// Protocol is HTTP, TLS (which HTTPS is to Istio as well), or as written.
 	Protocol string
 	// Target is the port that is dialled.
@@ -39,7 +38,7 @@ func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 		Labels: e.Labels, ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)),
 	}
 	for _, p := range e.Spec.Ports {
-		port := Port{Name: p.Name, Protocol: p.Protocol, Target: p.TargetPort}
+		port := Port{Protocol: p.Protocol, Target: p.TargetPort}
 		if port.Protocol == "HTTPS" {
 			port.Protocol = "TLS"
 		}
@@ -62,7 +61,7 @@ func StripServiceEntry(e *networkingv1.ServiceEntry) {
 	}
 	for _, number := range slices.Sorted(maps.Keys(facts.Ports)) {
 		p := facts.Ports[number]
-		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Name: p.Name, Protocol: p.Protocol, TargetPort: p.Target})
+		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Protocol: p.Protocol, TargetPort: p.Target})
 	}
 }
 
@@ -70,15 +69,13 @@ func StripServiceEntry(e *networkingv1.ServiceEntry) {
 //
 // Istio asks the first of them about a host's resolution and ports: those that are exported to the namespace by name come before the public ones, and
 // older ones before younger. It adds the ports of others only where all else is equal, the way in which exportTo is written and their labels too. The
-// addresses of all of them are put together by the names of their ports, even of those that the namespace does not see (istio:
+// addresses of all of them are put together by the numbers of their ports, even of those that the namespace does not see (istio:
 // pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
-// pilot/pkg/serviceregistry/serviceentry/conversion.go, mergeServicesInstancesByNamespaceHost).
+// pilot/pkg/model/endpointshards.go, CopyEndpoints).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
-	for _, mine := range ours.Ports {
-		for _, theirs := range e.Ports {
-			if theirs.Name == mine.Name && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints) {
-				return "has other endpoints for a port of the same name, and Istio puts those of both together"
-			}
+	for number, mine := range ours.Ports {
+		if theirs, shared := e.Ports[number]; shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints) {
+			return "has other endpoints for the same port, and Istio puts those of both together"
 		}
 	}
 	mine, theirs := ours.Identity, e.Identity

@@ -317,3 +317,46 @@ func TestANamespaceGoesWithItsRoutes(t *testing.T) {
 		return ""
 	})
 }
+
+func TestKubectlWaitsForARouteAsForAnythingElse(t *testing.T) {
+	s := tell(t)
+	wait := func(name string) (string, error) {
+		out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition=Ready", "--timeout=5s", "externalroute/"+name).CombinedOutput()
+		return string(out), err
+	}
+	s.route("web", simple)
+	if out, err := wait("web"); err != nil {
+		t.Error(out)
+	}
+	s.route("second", simple)
+	if out, err := wait("second"); err == nil {
+		t.Error(out)
+	}
+	out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition=Stalled", "--timeout=5s", "externalroute/second").CombinedOutput()
+	if err != nil {
+		t.Error(string(out))
+	}
+}
+
+func TestAnotherVersionOfTheOperatorLeavesNoOrphans(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	route := s.ready("web")
+	if err := s.stopOperator(); err != nil {
+		t.Fatal(err)
+	}
+	old := &networkingv1.ServiceEntry{} // as if the version before had named it otherwise
+	old.Name = "web-as-it-was-named"
+	old.Labels = map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue}
+	old.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))}
+	old.Spec = istio.ServiceEntry{
+		Hosts: []string{"raw.githubusercontent.com"}, Resolution: istio.ServiceEntry_DNS,
+		Ports: []*istio.ServicePort{{Number: 443, Name: "https", Protocol: "TLS"}},
+	}
+	s.create(old)
+	if err := s.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s.until("what the route does not want should go", func() string { return cmpLen(4, s.objects()) })
+	s.quiet("web")
+}

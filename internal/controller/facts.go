@@ -21,6 +21,8 @@ type facts struct {
 	owned map[reference]client.Object
 	// unchanged says that the route asks for the same as when its objects last stood as wanted: what differs now, somebody else changed.
 	unchanged bool
+	// unknown says that it is not known yet which ConfigMaps there are.
+	unknown bool
 	// adopted are objects that somebody handed to the route.
 	adopted map[reference]bool
 }
@@ -50,11 +52,12 @@ func (r *Reconciler) gather(ctx context.Context, route *v1alpha1.ExternalRoute) 
 		}
 	}
 	for _, name := range references.ConfigMaps {
-		exists, err := r.configMaps.exists(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name})
+		exists, known, err := r.configMaps.exists(ctx, types.NamespacedName{Namespace: route.Namespace, Name: name})
 		if err != nil {
 			return nil, err
 		}
-		f.mesh.MissingConfigMaps[name] = !exists
+		f.mesh.MissingConfigMaps[name] = known && !exists
+		f.unknown = f.unknown || !known
 	}
 	return f, nil
 }

@@ -36,6 +36,8 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 		return result{programmed: v1alpha1.ReasonNotAccepted, message: refusedMessage(f)}
 	case !r.istio.installed():
 		return result{programmed: v1alpha1.ReasonIstioNotInstalled, message: notInstalled}
+	case f.unknown:
+		return result{programmed: v1alpha1.ReasonPending, message: "The operator has not read the ConfigMaps of the cluster yet; if this stays, it may not."}
 	case route.Spec.Suspend:
 		return suspended(route, f, objects)
 	}

@@ -78,8 +78,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.wake(r.claims.forget(request.NamespacedName))
 		return ctrl.Result{}, nil
 	}
+	return r.reconcile(ctx, route)
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, route *v1alpha1.ExternalRoute) (ctrl.Result, error) {
 	facts, err := r.gather(ctx, route)
-	if err != nil {
+	if err != nil || facts.unknown && route.Status.ObservedGeneration == route.Generation { // what was said last is as true as ever
 		return ctrl.Result{}, err
 	}
 	if err := r.releaseTaken(ctx, route, facts); err != nil {

@@ -79,7 +79,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	if err != nil {
 		return fmt.Errorf("build the controller: %w", err)
 	}
-	r.configMaps = &configMapWatch{client: mgr.GetClient(), watch: func() error {
+	r.configMaps = &configMapWatch{client: mgr.GetClient(), life: ctx, tell: r.wakeAll, watch: func() error {
 		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byIndex(configMapIndex))))
 	}}
 	asked, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/test/argocd"
 )
 
 // patience is how long a step may take before the story fails. Nothing is measured by it.
@@ -105,13 +106,29 @@ func (s *story) law(route *v1alpha1.ExternalRoute) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	got, err := status.Compute(&unstructured.Unstructured{Object: content})
+	object := &unstructured.Unstructured{Object: content}
+	got, err := status.Compute(object)
 	if err != nil {
 		s.Fatal(err)
 	}
 	if got.Status != want {
 		s.Errorf("kstatus says %s, the conditions say %s: %v", got.Status, want, route.Status.Conditions)
 	}
+	health, _, err := argocd.Health(object)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if !slices.Contains(healths[want], health) {
+		s.Errorf("Argo CD says %s, kstatus %s: %v", health, want, route.Status.Conditions)
+	}
+}
+
+// healths are Argo CD's words for those of kstatus. A suspended route is neither here nor there to kstatus.
+var healths = map[status.Status][]string{
+	status.CurrentStatus:     {argocd.Healthy, argocd.Suspended},
+	status.InProgressStatus:  {argocd.Progressing, argocd.Suspended},
+	status.FailedStatus:      {argocd.Degraded},
+	status.TerminatingStatus: {argocd.Progressing},
 }
 
 // becomes waits until the route has been looked at and a condition has a reason; it returns the route.

@@ -70,6 +70,7 @@ func TestARival(t *testing.T) {
 			same(t, "answer", app.Fresh(t.Context(), "http://webserver/").Body, "by hand")
 		}
 		same(t, "requests at the upstream", upstream.Total(), 0)
+		kubectl(t, "", "wait", "--namespace", namespace, "--for=condition=Stalled", "--timeout=10s", "externalroute", "--all")
 	})
 	t.Run("when it goes, the route serves without anybody touching it", func(t *testing.T) {
 		kubectl(t, "", "delete", "virtualservice", "rival", "--namespace", namespace)
