@@ -163,10 +163,10 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	switch {
 	case d.Selector:
 		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other"
-	case !merge(d, ours):
-		return "has another exportTo, and Istio would forget the older of the two"
 	case slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }):
 		return "has a subset of the same name"
+	case !merge(d, ours):
+		return "has another exportTo, and Istio would forget the older of the two"
 	case ours.Policy:
 		return "would get the settings that tls.scope Host makes for the whole host"
 	case d.Policy:
