@@ -163,7 +163,7 @@ func TestAHostUsedByItsRealNameIsDecidedByNobodyElse(t *testing.T) {
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name = "theirs"
 	entry.Spec = istio.ServiceEntry{
-		Hosts: []string{"api.example.com"}, Location: istio.ServiceEntry_MESH_EXTERNAL, Resolution: istio.ServiceEntry_DNS,
+		Hosts: []string{"api.example.com"}, Location: istio.ServiceEntry_MESH_EXTERNAL, Resolution: istio.ServiceEntry_DNS, ExportTo: []string{"."},
 		Ports: []*istio.ServicePort{{Number: 8443, Name: "https", Protocol: "HTTPS"}},
 	}
 	s.create(entry)
