@@ -118,9 +118,9 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			second: 3,
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
-		"another protocol": {
-			second: 1, want: "has another protocol or target for the same port and is older",
-			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: http, protocol: HTTP}]}",
+		"another protocol, although it is younger and comes after ours": {
+			second: 3, want: "has another protocol for the same port",
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443, name: http, protocol: HTTP}]}",
 		},
 		"another resolution": {
 			second: 1, want: "has another resolution and is older",

@@ -67,15 +67,20 @@ func StripServiceEntry(e *networkingv1.ServiceEntry) {
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
 //
-// Istio asks the first of them about a host's resolution and ports: those that are exported to the namespace by name come before the public ones, and
+// Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are exported to the namespace by name come before the public ones, and
 // older ones before younger. It adds the ports of others only where all else is equal, the way in which exportTo is written and their labels too. The
 // addresses of all of them are put together by the numbers of their ports, even of those that the namespace does not see (istio:
 // pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
-// pilot/pkg/model/endpointshards.go, CopyEndpoints).
+// pilot/pkg/model/endpointshards.go, CopyEndpoints; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
-	for number, mine := range ours.Ports {
-		if theirs, shared := e.Ports[number]; shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints) {
+	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
+		mine := ours.Ports[number]
+		theirs, shared := e.Ports[number]
+		switch {
+		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
 			return "has other endpoints for the same port, and Istio puts those of both together"
+		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
+			return "has another protocol for the same port"
 		}
 	}
 	mine, theirs := ours.Identity, e.Identity
@@ -88,12 +93,8 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 	}
 	merged := maps.Equal(e.Labels, ours.Labels) && slices.Equal(e.ExportTo, ours.ExportTo)
 	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
-		theirs, has := e.Ports[number]
-		switch {
-		case !has && !merged:
+		if _, has := e.Ports[number]; !has && !merged {
 			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
-		case has && (theirs.Protocol != ours.Ports[number].Protocol || theirs.Target != ours.Ports[number].Target):
-			return "has another protocol or target for the same port and is older"
 		}
 	}
 	return ""
