@@ -18,7 +18,7 @@ PAPER, CARD, EDGE, INK, FAINT = "#f4f5f5", "#ffffff", "#d8dadd", "#24292e", "#6e
 LINES = ["#3274d9", "#e0752d", "#56a64b", "#a352cc", "#e0b400", "#1f9e9e", "#8f5b34", "#ec6ca8"]
 BY_NAME = {"green": "#37872d", "red": "#c4162a", "orange": "#e0752d", "text": INK}
 STEADY = {"Programmed": "#6fb865", "success": "#56a64b", "errors": "#e02f44", "error": "#e02f44", "Invalid": "#e02f44", "ApplyFailed": "#8f5b34",
-          "Switching": "#8ab8ff", "Pending": "#c7ccd1"}
+          "Switching": "#8ab8ff", "Pending": "#c7ccd1", "ServiceMissing": "#a352cc", "VirtualService failed": "#e02f44"}
 
 
 def number(value, unit):
@@ -102,7 +102,7 @@ def draw_lines(axes, panel, results, span):
                     x.append(at - begin)
                 y.append(value)
             # Lines that lie on each other are all seen: the first is the widest.
-            width = 1.3 + (0.9 * (len(drawn) - 1 - position) if len(drawn) == 4 else 0)
+            width = 1.3 + (0.9 * (len(drawn) - 1 - position) if len(drawn) == 4 and not STEADY.keys() & colors.keys() else 0)
             axes.plot(x, y, color=colors[legend], lw=width, label=legend)
             if len(drawn) < 3:
                 axes.fill_between(x, y, color=colors[legend], alpha=0.1, lw=0)

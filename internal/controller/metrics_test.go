@@ -210,7 +210,7 @@ func (s *story) tells(what string, want map[string]string) {
 		if conditions, told := families(s.T)["externalroute_condition"]; told {
 			for _, m := range conditions.Metric {
 				if m.Gauge.GetValue() != 1 {
-					return fmt.Sprint(m)
+					return m.String()
 				}
 				values := labels(m, (*dto.LabelPair).GetValue) // condition, name, namespace, reason, status
 				if values[2] == s.namespace {

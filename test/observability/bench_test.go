@@ -108,7 +108,7 @@ func newBench(t *testing.T, prometheus string) *bench {
 	if b.client, err = client.New(plane.Config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	b.kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config/default"))
+	b.kubectl("", "apply", "--server-side", "-k", filepath.Join(root, "config", "default"))
 	b.startOperator()
 	b.startPrometheus(prometheus)
 	b.began = time.Now()
@@ -143,7 +143,7 @@ func (b *bench) startPrometheus(folder string) {
 	b.kubectl("", "-n", "externalroute-system", "create", "serviceaccount", "prometheus")
 	b.kubectl("", "create", "clusterrolebinding", "prometheus", "--clusterrole=externalroute-metrics-reader", "--serviceaccount=externalroute-system:prometheus")
 	token := b.kubectl("", "-n", "externalroute-system", "create", "token", "prometheus", "--duration=1h")
-	alerts, err := filepath.Abs(filepath.Join(root, "config/prometheus/alerts.yaml"))
+	alerts, err := filepath.Abs(filepath.Join(root, "config", "prometheus", "alerts.yaml"))
 	if err != nil {
 		b.Fatal(err)
 	}

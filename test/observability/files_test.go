@@ -85,7 +85,7 @@ spec:
 	_, groups, _ := strings.Cut(read(t, "config/prometheus/alerts.yaml"), "\ngroups:\n")
 	want := head + indent("groups:\n"+groups)
 	if *update {
-		if err := os.WriteFile(filepath.Join(root, "config/prometheus/rule.yaml"), []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(root, "config", "prometheus", "rule.yaml"), []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
