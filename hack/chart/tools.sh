@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what the chart is tested with into bin/chart, once: Helm 4 and 3, helm-unittest, kubeconform, kwok, a scheduler, and the Prometheus operator's CRDs.
+# Builds what the chart is tested with into bin/chart, once: Helm 4 and 3, helm-unittest, kubeconform, kwok and its stages, a scheduler, and the Prometheus operator's CRDs.
 # Prints that folder as the last line.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,7 +25,16 @@ monitoring_crds() {
   (cd hack/tools/chart/monitoring && go tool -modfile=../../go.mod controller-gen crd \
     paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1 output:crd:dir="$folder/monitoring")
 }
-export -f monitoring_crds
+# What a simulated node says of itself and of its pods: all is well, at once.
+stages() {
+  local module
+  go mod -C hack/tools/chart/kwok download sigs.k8s.io/kwok
+  module=$(go list -C hack/tools/chart/kwok -m -f '{{.Dir}}' sigs.k8s.io/kwok)
+  for file in "$module"/kustomize/stage/{node,pod}/fast/*.yaml; do
+    [[ "$file" == */kustomization.yaml ]] || { echo ---; cat "$file"; }
+  done >"$folder/stages.yaml"
+}
+export -f monitoring_crds stages
 export folder
 
 mkdir -p "$folder"
@@ -38,5 +47,6 @@ build kubeconform hack/tools/chart github.com/yannh/kubeconform/cmd/kubeconform
 build kwok hack/tools/chart/kwok sigs.k8s.io/kwok/cmd/kwok
 build kube-scheduler hack/controlplane k8s.io/kubernetes/cmd/kube-scheduler \
   "-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/component-base/version.gitMajor=$major -X k8s.io/component-base/version.gitMinor=$minor"
+once stages.yaml hack/tools/chart/kwok bash -euo pipefail -c stages
 once monitoring hack/tools/chart/monitoring bash -euo pipefail -c monitoring_crds
 echo "$folder"

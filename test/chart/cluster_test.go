@@ -34,6 +34,8 @@ func startCluster(t *testing.T, options controlplane.Options) *cluster {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(plane.Logs())
+			events, _ := plane.Kubectl(context.Background(), "get", "events,deployments,pods", "--all-namespaces").CombinedOutput()
+			t.Logf("%s", events)
 		}
 		if err := plane.Stop(); err != nil {
 			t.Error(err)
@@ -51,9 +53,9 @@ func startCluster(t *testing.T, options controlplane.Options) *cluster {
 	}
 	c.run(t, "workloads", filepath.Join(plane.Assets, "kube-controller-manager"),
 		"--kubeconfig="+plane.KubeconfigFile, "--leader-elect=false", "--secure-port=0",
-		"--controllers=deployment-controller,replicaset-controller,disruption-controller,clusterrole-aggregation-controller")
+		"--controllers=deployment-controller,replicaset-controller,node-lifecycle-controller,disruption-controller,clusterrole-aggregation-controller")
 	c.run(t, "scheduler", filepath.Join(tools, "kube-scheduler"), "--kubeconfig="+plane.KubeconfigFile, "--leader-elect=false", "--secure-port=0")
-	c.run(t, "kwok", filepath.Join(tools, "kwok"), "--kubeconfig="+plane.KubeconfigFile, "--manage-all-nodes", "--config=/dev/null")
+	c.run(t, "kwok", filepath.Join(tools, "kwok"), "--kubeconfig="+plane.KubeconfigFile, "--manage-all-nodes", "--node-lease-duration-seconds=40", "--config="+filepath.Join(tools, "stages.yaml"))
 	c.create(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "simulated", Labels: map[string]string{corev1.LabelOSStable: "linux"}}})
 	return c
 }
@@ -125,7 +127,7 @@ func (c *cluster) kubectl(t *testing.T, args ...string) string {
 // helm runs Helm 4 as the user of a kubeconfig.
 func (c *cluster) helm(t *testing.T, kubeconfig string, args ...string) string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), args...)
+	command := exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), append(args, "--timeout=2m")...)
 	home := t.TempDir()
 	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	return string(output(t, command))

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/test/controlplane"
@@ -32,6 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	tools = folder
+	ctrl.SetLogger(logr.Discard())
 	os.Exit(m.Run())
 }
 
@@ -60,6 +63,33 @@ func kustomize(t *testing.T, folder string) []byte {
 	command := exec.CommandContext(t.Context(), "go", "tool", "-modfile=hack/tools/go.mod", "kustomize", "build", folder)
 	command.Dir = root
 	return output(t, command)
+}
+
+// allOfConfig builds config/default with everything that its comments offer, where that is there.
+func allOfConfig(t *testing.T) []byte {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "config")
+	if err := os.CopyFS(copied, os.DirFS(root+"/config")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(copied, "default", "kustomization.yaml")
+	var lines []string
+	for line := range strings.Lines(string(read(t, "config/default/kustomization.yaml"))) {
+		offered, isOffer := strings.CutPrefix(line, "#")
+		isOffer = isOffer && (strings.HasPrefix(offered, "- ") || strings.HasPrefix(offered, "  "))
+		if folder, isFolder := strings.CutPrefix(strings.TrimSpace(offered), "- ../"); isFolder {
+			_, err := os.Stat(filepath.Join(copied, folder))
+			isOffer = isOffer && err == nil
+		}
+		if isOffer {
+			line = offered
+		}
+		lines = append(lines, line)
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kustomize(t, filepath.Dir(file))
 }
 
 // objects parses YAML documents.

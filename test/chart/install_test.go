@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,7 +123,8 @@ func (c *cluster) everythingOf(t *testing.T, namespace, name string) map[string]
 func (c *cluster) metricsAreForReadersAlone(t *testing.T, p ports) {
 	t.Helper()
 	url := "https://localhost:" + strconv.Itoa(p.metrics) + "/metrics"
-	if got := get(t, url, ""); got.status != 401 {
+	eventually(t, "metrics are served", func() bool { return get(t, url, "").status != 0 })
+	if got := get(t, url, ""); got.status != http.StatusUnauthorized {
 		t.Errorf("a stranger gets %d", got.status)
 	}
 	prometheus := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "monitoring", Name: "prometheus"}}
@@ -130,7 +132,7 @@ func (c *cluster) metricsAreForReadersAlone(t *testing.T, p ports) {
 		t.Fatal(err)
 	}
 	token := c.token(t, "monitoring", "prometheus")
-	if got := get(t, url, token); got.status != 403 {
+	if got := get(t, url, token); got.status != http.StatusForbidden {
 		t.Errorf("who may not read gets %d", got.status)
 	}
 	c.kubectl(t, "create", "clusterrolebinding", "prometheus", "--clusterrole=externalroute-metrics-reader", "--serviceaccount=monitoring:prometheus")
