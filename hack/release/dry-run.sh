@@ -66,17 +66,20 @@ release() {
   echo "=== a release in $1 ($(date -u +%H:%M:%S))"
   git clone -q "$root" "$work/$1"
   git -C "$work/$1" tag -f "$version" >/dev/null
-  IMAGE=ghcr.io/externalroute/externalroute KO_DOCKER_REPO=$registry/$1 KO_DEFAULTBASEIMAGE=$base \
+  local cache
+  cache=$(go env GOCACHE)
+  [[ -z "${COLD:-}" || "$1" != another ]] || cache=$work/cache
+  GOCACHE=$cache IMAGE=ghcr.io/externalroute/externalroute KO_DOCKER_REPO=$registry/$1 KO_DEFAULTBASEIMAGE=$base \
     "$work/$1/hack/release/release.sh" "$version" --skip=publish,announce,sign >"$work/$1.log" 2>&1 || {
     tail -n 60 "$work/$1.log" >&2
     return 1
   }
 }
 
-# stamped COMMAND: the linker finds main.version in it, and something reads it; otherwise it is left out without a word.
+# stamped COMMAND: the linker finds main.version in it, and something reads it; otherwise it is left out without a word. (The build id tells the flags.)
 stamped() {
   for value in v1 v2; do
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$value" -o "$work/stamped-$value" "./cmd/$1"
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$value" -o "$work/stamped-$value" "./cmd/$1"
   done
   if cmp "$work/stamped-v1" "$work/stamped-v2"; then
     echo "cmd/$1 has no variable version that it reads"
