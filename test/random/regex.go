@@ -2,7 +2,16 @@ package random
 
 import (
 	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"pgregory.net/rapid"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
 // regex draws a regular expression of the grammar that Go and RE2 share, and some beyond it. A part of them is near the size that Envoy takes.
@@ -11,8 +20,17 @@ func regex(d *drawing) string {
 	case 0:
 		return d.one(".*", "/.*", "^/api/v[0-9]+/.*$", "(?i)get|post", "[^/]+", "", "a**", "a{1001}", "(", "\\", "(?P<a>b)", "\\p{Greek}", "\\pL{50}", "[[:alpha:]]{1000}",
 			"(?:a{1000}){2}", "\\x{100}", "\\C", "\\8", "\\1", "(?=a)", "[a", "x{,3}", "[[:foo:]]", "\\Qa.b\\E", "^*", "$+", "\\b+", "(?i)k", "(?i)\\xe5", "(|a)*", "(a*)*")
-	case 1: // one repeat that makes it large
-		return fmt.Sprintf("(?:%s){%d}", expression(d, 2), 50+d.below(950))
+	case 1, 4, 5: // one repeat that makes it about as large as Envoy takes
+		part := expression(d, 2)
+		parsed, err := syntax.Parse(part, syntax.Perl)
+		if err != nil {
+			return part
+		}
+		program, err := syntax.Compile(parsed.Simplify())
+		if err != nil {
+			return part
+		}
+		return fmt.Sprintf("(?:%s){%d}", part, min(1000, 1+(12000+d.below(24000))/len(program.Inst)))
 	case 2: // repeats in repeats
 		outer := 2 + d.below(30)
 		return fmt.Sprintf("(?:%s(?:%s){%d}){%d}", expression(d, 1), expression(d, 1), 1+d.below(1000/outer), outer)
@@ -92,4 +110,58 @@ func replacement(d *drawing) string {
 		return d.one("/", "\\0", "/\\1", "\\1\\2", "\\\\", "/x\\9", "a", "\\", "\\a", "/\\1?x", "%", "%FOO%", "/ü", "/ a", "\\10", "/{}", "|", "\\\\1")
 	}
 	return path(d) + d.one("", "\\1", "\\0", "\\2/")
+}
+
+// Regexes draws a manifest whose rules match by nothing but regular expressions, many of them large.
+func (g *Generator) Regexes() *rapid.Generator[*unstructured.Unstructured] {
+	return rapid.Custom(func(t *rapid.T) *unstructured.Unstructured {
+		d := &drawing{t: t}
+		var rules []any
+		for room := 6000; room > 0; {
+			expression := regex(d)
+			if len(expression) > room {
+				break
+			}
+			room -= len(expression) + 1
+			rule := map[string]any{"match": []any{map[string]any{"uri": map[string]any{"regex": expression}}}}
+			if d.chance(4) && len(expression) <= 512 {
+				rule["rewrite"] = map[string]any{"uriRegexRewrite": map[string]any{"match": expression, "rewrite": "/"}}
+			}
+			if rules = append(rules, rule); len(rules) == 32 {
+				break
+			}
+		}
+		manifest := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ExternalRoute",
+			"spec": map[string]any{
+				"hosts":        []any{"r" + d.of(letters, 12, 12)},
+				"destinations": []any{map[string]any{"url": "https://" + d.of(letters, 12, 12) + ".example.com"}},
+				"rules":        rules,
+			},
+		}}
+		manifest.SetName("r" + d.of(letters, 12, 12))
+		manifest.SetNamespace(g.Namespace)
+		return manifest
+	})
+}
+
+// ruleOf reads the number of a rule out of the path of a field.
+var ruleOf = regexp.MustCompile(`^spec\.rules\[(\d+)\]`)
+
+// WithoutRules leaves out the rules that have a problem.
+func WithoutRules(manifest *unstructured.Unstructured, problems field.ErrorList) {
+	refused := map[string]bool{}
+	for _, problem := range problems {
+		if found := ruleOf.FindStringSubmatch(problem.Field); found != nil {
+			refused[found[1]] = true
+		}
+	}
+	var kept []any
+	rules, _, _ := unstructured.NestedSlice(manifest.Object, "spec", "rules")
+	for i, rule := range rules {
+		if !refused[strconv.Itoa(i)] {
+			kept = append(kept, rule)
+		}
+	}
+	manifest.Object["spec"].(map[string]any)["rules"] = kept
 }

@@ -37,15 +37,22 @@ func main() {
 	seeds := flag.Int("seeds", 1000, "how many seeds to try; those whose route the API server refuses print nothing")
 	namespace := flag.String("namespace", "", "the namespace of all routes; if left out, each has its own")
 	bare := flag.Bool("bare", false, "in a mesh without anything else, all references resolved")
+	regexes := flag.Bool("regexes", false, "routes that match by regular expressions only, without those that are refused")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many to draw at once; with 1, they come in order")
 	flag.Parse()
-	if err := run(*from, *seeds, *workers, *namespace, *bare); err != nil {
+	o := options{namespace: *namespace, bare: *bare, regexes: *regexes}
+	if err := run(*from, *seeds, *workers, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(from, seeds, workers int, namespace string, bare bool) error {
+type options struct {
+	namespace     string
+	bare, regexes bool
+}
+
+func run(from, seeds, workers int, o options) error {
 	out := bufio.NewWriter(os.Stdout)
 	encoder := json.NewEncoder(out)
 	var next atomic.Int64
@@ -59,9 +66,9 @@ func run(from, seeds, workers int, namespace string, bare bool) error {
 				problems[i] = err
 				return
 			}
-			generator.Namespace = namespace
+			generator.Namespace = o.namespace
 			for n := next.Add(1) - 1; n < int64(seeds) && problems[i] == nil; n = next.Add(1) - 1 {
-				r, admitted := try(generator, from+int(n), bare)
+				r, admitted := try(generator, from+int(n), o)
 				if !admitted {
 					continue
 				}
@@ -75,7 +82,7 @@ func run(from, seeds, workers int, namespace string, bare bool) error {
 	return errors.Join(append(problems, out.Flush())...)
 }
 
-func try(generator *random.Generator, seed int, bare bool) (r result, admitted bool) {
+func try(generator *random.Generator, seed int, o options) (r result, admitted bool) {
 	r.Seed = seed
 	defer func() {
 		if panicked := recover(); panicked != nil {
@@ -83,13 +90,24 @@ func try(generator *random.Generator, seed int, bare bool) (r result, admitted b
 			admitted = true
 		}
 	}()
-	r.Route = generator.Manifests().Example(seed)
+	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain}
+	if o.regexes {
+		r.Route = generator.Regexes().Example(seed)
+		_, problems := generator.Admit(r.Route)
+		random.WithoutRules(r.Route, problems)
+		if route, problems := generator.Admit(r.Route); len(problems) == 0 {
+			if _, refusal := translate.Translate(route, mesh); refusal != nil {
+				random.WithoutRules(r.Route, refusal.Problems)
+			}
+		}
+	} else {
+		r.Route = generator.Manifests().Example(seed)
+	}
 	route, problems := generator.Admit(r.Route)
 	if len(problems) > 0 {
 		return r, false
 	}
-	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain}
-	if !bare {
+	if !o.bare {
 		mesh = random.Meshes(route).Example(seed)
 	}
 	generated, refusal, err := random.Translate(route, mesh)
