@@ -1,0 +1,208 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// report is everything that a bench found out.
+type report struct {
+	When      time.Time `json:"when"`
+	Revision  string    `json:"revision"`
+	Go        string    `json:"go"`
+	Cores     int       `json:"cores"`
+	Arguments string    `json:"managerArguments"`
+	Runs      []*oneRun `json:"runs"`
+	Foreign   *foreign  `json:"foreign,omitempty"`
+	Bars      []bar     `json:"bars"`
+}
+
+// oneRun is a number of routes, with Services of one sort.
+type oneRun struct {
+	Routes     int      `json:"routes"`
+	Services   string   `json:"services"`
+	Floor      *phase   `json:"floor"`
+	FloorAgain *phase   `json:"floorAgain"`
+	Phases     []*phase `json:"phases"`
+	// Failover is from the end of the leader's process to the first reconcile of the other, Ending how long the process took to end.
+	Failover *spans `json:"failover,omitempty"`
+	Ending   *spans `json:"ending,omitempty"`
+
+	// Some of Phases, by name.
+	Empty, Lone, EditFew, ServiceFew, Bulk, Idle, EditAll, ServiceAll, Restart *phase `json:"-"`
+}
+
+// bar is a promise about the cost of routes, and what came of it.
+type bar struct {
+	Run  string  `json:"run"`
+	What string  `json:"what"`
+	Want float64 `json:"want"`
+	Got  float64 `json:"got"`
+	// AtLeast says that more is better.
+	AtLeast bool `json:"atLeast"`
+	Held    bool `json:"held"`
+}
+
+func newReport(s *settings) *report {
+	r := &report{When: time.Now().UTC(), Go: runtime.Version(), Cores: runtime.NumCPU(), Arguments: s.arguments, Revision: "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				r.Revision = setting.Value
+			}
+		}
+	}
+	return r
+}
+
+func (r *report) bar(run, what string, got, want float64, atLeast bool) {
+	held := got <= want
+	if atLeast {
+		held = got >= want
+	}
+	r.Bars = append(r.Bars, bar{Run: run, What: what, Want: want, Got: got, AtLeast: atLeast, Held: held})
+}
+
+// floor is routes each second without a controller, the creation of the routes included: the mean of before and after the operator.
+func (r *oneRun) floor() float64 { return (r.Floor.perSecond() + r.FloorAgain.perSecond()) / 2 }
+
+func (r *oneRun) ratio() float64 { return r.Bulk.perSecond() / r.floor() }
+
+func (r *oneRun) name() string { return fmt.Sprintf("%d routes, Services %s", r.Routes, r.Services) }
+
+// kilobytes is what a route adds to the resident memory of an operator at rest: after the bulk and after a restart, whichever is more.
+func (r *oneRun) kilobytes() float64 {
+	rest := max(r.Idle.Rest[operatorName], r.Restart.Rest[operatorName])
+	return (rest - r.Empty.Rest[operatorName]) * 1000 / float64(r.Routes)
+}
+
+func (r *report) judge() {
+	for _, run := range r.Runs {
+		writes := 4.0
+		if run.ServiceFew == nil {
+			writes = 5
+		}
+		name := run.name()
+		r.bar(name, "bulk, as a share of the floor", run.ratio(), 0.8, true)
+		r.bar(name, "writes a route", run.Bulk.each(run.Bulk.Writes), writes, false)
+		r.bar(name, "reads a route", run.Bulk.each(run.Bulk.Reads), 1, false)
+		r.bar(name, "writes at rest", run.Idle.Writes, 0, false)
+		r.bar(name, "writes after a restart", run.Restart.Writes, 0, false)
+		r.bar(name, "requests of one edit among all, against few", requests(run.EditAll)/requests(run.EditFew), 1.1, false)
+		r.bar(name, "operator's CPU of one edit among all, against few", run.EditAll.CPU[operatorName]/run.EditFew.CPU[operatorName], 2, false)
+		if run.ServiceFew != nil {
+			r.bar(name, "requests of one Service change among all, against few", requests(run.ServiceAll)/requests(run.ServiceFew), 1.1, false)
+		}
+		r.bar(name, "one apply to Ready, p50 ms", run.Lone.ToReady.P50, 30, false)
+		r.bar(name, "one apply to Ready, p99 ms", run.Lone.ToReady.P99, 100, false)
+		r.bar(name, "resident KB a route", run.kilobytes(), 25, false)
+		r.bar(name, "restart, s", run.Restart.Seconds, 10, false)
+		if run.Failover != nil {
+			r.bar(name, "failover, at most s", run.Failover.Max/1000, 2, false)
+		}
+	}
+	if f := r.Foreign; f != nil {
+		r.bar(fmt.Sprintf("%d foreign objects", f.Objects), "resident bytes each", f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), 1000, false)
+	}
+}
+
+// requests are those that are about routes, for each thing done.
+func requests(p *phase) float64 { return p.each(p.Writes + p.Reads) }
+
+// print shows a run as a table.
+func (r *oneRun) print(out io.Writer) {
+	fmt.Fprintf(out, "\n%s: %.0f routes/s, floor %.0f (%.0f before, %.0f after): ratio %.2f\n", r.name(), r.Bulk.perSecond(), r.floor(),
+		r.Floor.perSecond(), r.FloorAgain.perSecond(), r.ratio())
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "phase\tn\ts\tn/s\tobjects p50\tp95\tp99\tReady p50\tp95\tp99 ms\twrites/n\treads/n\tevents/n\tCPU s: operator\tapiserver\tetcd\tpeak MB: operator\tapiserver\tetcd\toperator's rest\theap\t")
+	for _, p := range slices.Concat([]*phase{r.Floor}, r.Phases, []*phase{r.FloorAgain}) {
+		fmt.Fprintf(w, "%s\t%d\t%.2f\t%.1f\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%.1f\t%.1f\t\n", p.Name, p.Count, p.Seconds, p.perSecond(), p.ToObjects, p.ToReady,
+			p.each(p.Writes), p.each(p.Reads), p.each(p.Events), columns(p.CPU), columns(p.Peak), p.Rest[operatorName], p.Heap)
+	}
+	_ = w.Flush()
+	if r.Failover != nil {
+		fmt.Fprintf(out, "failover: p50 %.0f ms, at most %.0f, after a stop of p50 %.0f ms\n", r.Failover.P50, r.Failover.Max, r.Ending.P50)
+	}
+	fmt.Fprintf(out, "resident for each route: %.1f KB at rest; heap %.1f KB\n", r.kilobytes(), (r.Idle.Heap-r.Empty.Heap)*1000/float64(r.Routes))
+	fmt.Fprintf(out, "requests for each route of the bulk:%s\n\n", r.Bulk.requestsEach())
+}
+
+// String is for a row of the table.
+func (s *spans) String() string {
+	if s == nil {
+		return "\t\t"
+	}
+	return fmt.Sprintf("%.0f\t%.0f\t%.0f", s.P50, s.P95, s.P99)
+}
+
+func columns(by map[string]float64) string {
+	var texts []string
+	for _, process := range measured {
+		texts = append(texts, fmt.Sprintf("%.1f", by[process]))
+	}
+	return strings.Join(texts, "\t")
+}
+
+func (p *phase) requestsEach() string {
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(p.Requests)) {
+		if n := p.each(p.Requests[key]); n >= 0.01 {
+			fmt.Fprintf(&text, " %s %.2f;", key, n)
+		}
+	}
+	return strings.TrimSuffix(text.String(), ";")
+}
+
+// publish judges, shows the bars, and writes the figures to a file. Its last line is the verdict.
+func (r *report) publish(out io.Writer, file string) error {
+	r.judge()
+	if f := r.Foreign; f != nil {
+		fmt.Fprintf(out, "%d foreign objects: %.0f resident bytes each at rest, %.0f at most, %.0f of live heap\n\n", f.Objects,
+			f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), f.each(f.With.Peak[operatorName], f.Without.Peak[operatorName]), f.each(f.With.Heap, f.Without.Heap))
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	missed := 0
+	for _, b := range r.Bars {
+		verdict, limit := "held", "at most"
+		if !b.Held {
+			verdict = "MISSED"
+			missed++
+		}
+		if b.AtLeast {
+			limit = "at least"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t(%s %g)\n", verdict, b.Run, b.What, b.Got, limit, b.Want)
+	}
+	_ = w.Flush()
+	if file != "" {
+		content, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, append(content, '\n'), 0o600); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "verdict: %d of %d bars held;%s\n", len(r.Bars)-missed, len(r.Bars), r.lastLine())
+	return nil
+}
+
+func (r *report) lastLine() string {
+	var parts []string
+	for _, run := range r.Runs {
+		parts = append(parts, fmt.Sprintf(" %s: %.2f of the floor, %.2f writes and %.2f reads a route, %.0f writes at rest, one apply Ready in p50 %.0f ms and p99 %.0f ms",
+			run.name(), run.ratio(), run.Bulk.each(run.Bulk.Writes), run.Bulk.each(run.Bulk.Reads), run.Idle.Writes, run.Lone.ToReady.P50, run.Lone.ToReady.P99))
+	}
+	return strings.Join(parts, ";")
+}
