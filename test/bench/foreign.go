@@ -25,14 +25,16 @@ type foreign struct {
 	With    *phase `json:"with"`
 }
 
+func (f *foreign) String() string { return fmt.Sprintf("%d objects of other people", f.Objects) }
+
 // each is a difference of megabytes as bytes for each object.
 func (f *foreign) each(with, without float64) float64 {
 	return (with - without) * 1e6 / float64(f.Objects)
 }
 
 func (b *bench) measureForeign(ctx context.Context) (*foreign, error) {
-	fmt.Printf("%d VirtualServices, ServiceEntries and DestinationRules of other people\n", b.settings.foreign)
 	f := &foreign{Objects: b.settings.foreign}
+	fmt.Println(f)
 	kinds := []schema.GroupVersionResource{virtualServiceKind, serviceEntryKind, destinationRuleKind}
 	route := routeFor("lone", 0)
 	if err := b.applyRoute(ctx, route); err != nil {

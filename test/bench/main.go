@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 type settings struct {
 	routes    sizes
 	services  string
+	steps     words
 	workers   int
 	lone      int
 	changes   int
@@ -56,10 +58,23 @@ func (s *sizes) Set(text string) error {
 	return nil
 }
 
+// words are names of steps; none are all.
+type words []string
+
+func (w *words) String() string { return strings.Join(*w, ",") }
+
+func (w *words) Set(text string) error {
+	*w = strings.Split(text, ",")
+	return nil
+}
+
+func (w *words) has(word string) bool { return len(*w) == 0 || slices.Contains(*w, word) }
+
 func readFlags() *settings {
 	s := &settings{routes: sizes{1000, 10000}}
 	flag.Var(&s.routes, "n", "Numbers of routes, with commas between.")
 	flag.StringVar(&s.services, "services", "both", "The aliases' Services: existing, created (by the operator), or both, one after the other.")
+	flag.Var(&s.steps, "steps", "Steps besides the bulk, with commas between: lone, few, idle, one, drift, restart, failover, edit. If left out, all.")
 	flag.IntVar(&s.workers, "workers", 16, "How many requests the bench has on the way at once.")
 	flag.IntVar(&s.lone, "lone", 100, "How many routes are applied one by one.")
 	flag.IntVar(&s.changes, "changes", 50, "How many single changes are made to one of few routes, and to one of all.")

@@ -103,7 +103,7 @@ func freePorts(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close()
+		defer listener.Close() //nolint:gocritic // all are held until the last is found, so that they differ
 		addresses[i] = listener.Addr().String()
 	}
 	return addresses, nil
@@ -124,7 +124,7 @@ func (o *operator) stop() (time.Duration, error) {
 }
 
 func fetch(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -157,13 +157,13 @@ func (o *operator) work(ctx context.Context) (work, error) {
 		return work{}, err
 	}
 	return work{
-		reconciles: total(families["controller_runtime_reconcile_total"]),
-		waiting:    total(families["workqueue_depth"]) + total(families["controller_runtime_active_workers"]),
-		heap:       total(families["go_gc_heap_live_bytes"]),
+		reconciles: totalOf(families["controller_runtime_reconcile_total"]),
+		waiting:    totalOf(families["workqueue_depth"]) + totalOf(families["controller_runtime_active_workers"]),
+		heap:       totalOf(families["go_gc_heap_live_bytes"]),
 	}, nil
 }
 
-func total(family *dto.MetricFamily) float64 {
+func totalOf(family *dto.MetricFamily) float64 {
 	var sum float64
 	for _, metric := range family.GetMetric() {
 		sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()

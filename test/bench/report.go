@@ -28,6 +28,12 @@ type report struct {
 	Bars      []bar     `json:"bars"`
 }
 
+// What Services says of a run.
+const (
+	servicesExist   = "there before"
+	servicesCreated = "created by the operator"
+)
+
 // oneRun is a number of routes, with Services of one sort.
 type oneRun struct {
 	Routes     int      `json:"routes"`
@@ -66,12 +72,12 @@ func newReport(s *settings) *report {
 	return r
 }
 
-func (r *report) bar(run, what string, got, want float64, atLeast bool) {
+func (r *report) bar(run fmt.Stringer, what string, got, want float64, atLeast bool) {
 	held := got <= want
 	if atLeast {
 		held = got >= want
 	}
-	r.Bars = append(r.Bars, bar{Run: run, What: what, Want: want, Got: got, AtLeast: atLeast, Held: held})
+	r.Bars = append(r.Bars, bar{Run: run.String(), What: what, Want: want, Got: got, AtLeast: atLeast, Held: held})
 }
 
 // floor is routes each second without a controller, the creation of the routes included: the mean of before and after the operator.
@@ -79,62 +85,105 @@ func (r *oneRun) floor() float64 { return (r.Floor.perSecond() + r.FloorAgain.pe
 
 func (r *oneRun) ratio() float64 { return r.Bulk.perSecond() / r.floor() }
 
-func (r *oneRun) name() string { return fmt.Sprintf("%d routes, Services %s", r.Routes, r.Services) }
+func (r *oneRun) String() string { return fmt.Sprintf("%d routes, Services %s", r.Routes, r.Services) }
+
+func (r *oneRun) existing() bool { return r.Services == servicesExist }
 
 // kilobytes is what a route adds to the resident memory of an operator at rest: after the bulk and after a restart, whichever is more.
 func (r *oneRun) kilobytes() float64 {
-	rest := max(r.Idle.Rest[operatorName], r.Restart.Rest[operatorName])
+	var rest float64
+	for _, p := range []*phase{r.Idle, r.Restart} {
+		if p != nil {
+			rest = max(rest, p.Rest[operatorName])
+		}
+	}
 	return (rest - r.Empty.Rest[operatorName]) * 1000 / float64(r.Routes)
+}
+
+// work is the CPU time of all processes together for each route, as a share of the floor's: on a machine that others use too, it says more than a clock.
+func (r *oneRun) work() float64 {
+	floor := (total(r.Floor) + total(r.FloorAgain)) / 2
+	return total(r.Bulk) / floor
+}
+
+func total(p *phase) float64 {
+	var sum float64
+	for _, seconds := range p.CPU {
+		sum += seconds
+	}
+	return sum
 }
 
 func (r *report) judge() {
 	for _, run := range r.Runs {
-		writes := 4.0
-		if run.ServiceFew == nil {
-			writes = 5
+		r.judgeBulk(run)
+		r.judgeChanges(run)
+		if run.Lone != nil {
+			r.bar(run, "one apply to Ready, p50 ms", run.Lone.ToReady.P50, 30, false)
+			r.bar(run, "one apply to Ready, p99 ms", run.Lone.ToReady.P99, 100, false)
 		}
-		name := run.name()
-		r.bar(name, "bulk, as a share of the floor", run.ratio(), 0.8, true)
-		r.bar(name, "writes a route", run.Bulk.each(run.Bulk.Writes), writes, false)
-		r.bar(name, "reads a route", run.Bulk.each(run.Bulk.Reads), 1, false)
-		r.bar(name, "writes at rest", run.Idle.Writes, 0, false)
-		r.bar(name, "writes after a restart", run.Restart.Writes, 0, false)
-		r.bar(name, "requests of one edit among all, against few", requests(run.EditAll)/requests(run.EditFew), 1.1, false)
-		r.bar(name, "operator's CPU of one edit among all, against few", run.EditAll.CPU[operatorName]/run.EditFew.CPU[operatorName], 2, false)
-		if run.ServiceFew != nil {
-			r.bar(name, "requests of one Service change among all, against few", requests(run.ServiceAll)/requests(run.ServiceFew), 1.1, false)
+		if run.Restart != nil {
+			r.bar(run, "writes after a restart", run.Restart.Writes, 0, false)
+			r.bar(run, "restart, s", run.Restart.Seconds, 10, false)
 		}
-		r.bar(name, "one apply to Ready, p50 ms", run.Lone.ToReady.P50, 30, false)
-		r.bar(name, "one apply to Ready, p99 ms", run.Lone.ToReady.P99, 100, false)
-		r.bar(name, "resident KB a route", run.kilobytes(), 25, false)
-		r.bar(name, "restart, s", run.Restart.Seconds, 10, false)
 		if run.Failover != nil {
-			r.bar(name, "failover, at most s", run.Failover.Max/1000, 2, false)
+			r.bar(run, "failover, at most s", run.Failover.Max/1000, 2, false)
 		}
 	}
 	if f := r.Foreign; f != nil {
-		r.bar(fmt.Sprintf("%d foreign objects", f.Objects), "resident bytes each", f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), 1000, false)
+		r.bar(f, "resident bytes of each", f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), 1000, false)
+	}
+}
+
+func (r *report) judgeBulk(run *oneRun) {
+	writes := 5.0
+	if run.existing() {
+		writes = 4
+	}
+	r.bar(run, "bulk, as a share of the floor", run.ratio(), 0.8, true)
+	r.bar(run, "writes a route", run.Bulk.each(run.Bulk.Writes), writes, false)
+	r.bar(run, "reads a route", run.Bulk.each(run.Bulk.Reads), 1, false)
+	if run.Idle != nil {
+		r.bar(run, "writes at rest", run.Idle.Writes, 0, false)
+	}
+	if run.Idle != nil || run.Restart != nil {
+		r.bar(run, "resident KB a route", run.kilobytes(), 25, false)
+	}
+}
+
+func (r *report) judgeChanges(run *oneRun) {
+	if run.EditFew != nil && run.EditAll != nil {
+		r.bar(run, "requests of one edit among all, against few", requests(run.EditAll)/requests(run.EditFew), 1.1, false)
+		r.bar(run, "operator's CPU of one edit among all, against few", run.EditAll.CPU[operatorName]/run.EditFew.CPU[operatorName], 2, false)
+	}
+	if run.ServiceFew != nil && run.ServiceAll != nil {
+		r.bar(run, "requests of one Service change among all, against few", requests(run.ServiceAll)/requests(run.ServiceFew), 1.1, false)
 	}
 }
 
 // requests are those that are about routes, for each thing done.
 func requests(p *phase) float64 { return p.each(p.Writes + p.Reads) }
 
-// print shows a run as a table.
+// print shows a run as two tables: how long things took and what was asked of the API server, and what that cost the processes.
 func (r *oneRun) print(out io.Writer) {
-	fmt.Fprintf(out, "\n%s: %.0f routes/s, floor %.0f (%.0f before, %.0f after): ratio %.2f\n", r.name(), r.Bulk.perSecond(), r.floor(),
-		r.Floor.perSecond(), r.FloorAgain.perSecond(), r.ratio())
+	phases := slices.Concat([]*phase{r.Floor}, r.Phases, []*phase{r.FloorAgain})
+	fmt.Fprintf(out, "\n%s: %.0f routes/s, floor %.0f (%.0f before, %.0f after): ratio %.2f; CPU of all processes for each route, against the floor: %.2f\n\n", r,
+		r.Bulk.perSecond(), r.floor(), r.Floor.perSecond(), r.FloorAgain.perSecond(), r.ratio(), r.work())
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "phase\tn\ts\tn/s\tobjects p50\tp95\tp99\tReady p50\tp95\tp99 ms\twrites/n\treads/n\tevents/n\tCPU s: operator\tapiserver\tetcd\tpeak MB: operator\tapiserver\tetcd\toperator's rest\theap\t")
-	for _, p := range slices.Concat([]*phase{r.Floor}, r.Phases, []*phase{r.FloorAgain}) {
-		fmt.Fprintf(w, "%s\t%d\t%.2f\t%.1f\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s\t%s\t%.1f\t%.1f\t\n", p.Name, p.Count, p.Seconds, p.perSecond(), p.ToObjects, p.ToReady,
-			p.each(p.Writes), p.each(p.Reads), p.each(p.Events), columns(p.CPU), columns(p.Peak), p.Rest[operatorName], p.Heap)
+	fmt.Fprintln(w, "\tn\ts\tn/s\tobjects, ms: p50\tp95\tp99\tReady, ms: p50\tp95\tp99\twrites/n\treads/n\tevents/n\t")
+	for _, p := range phases {
+		fmt.Fprintf(w, "%s\t%d\t%.2f\t%.1f\t%s\t%s\t%.2f\t%.2f\t%.2f\t\n", p.Name, p.Count, p.Seconds, p.perSecond(), p.ToObjects, p.ToReady,
+			p.each(p.Writes), p.each(p.Reads), p.each(p.Events))
+	}
+	fmt.Fprintf(w, "\t\n\tCPU, s: %s\tpeak RSS, MB: %s\toperator at rest, MB: RSS\theap\t\n", strings.Join(measured, "\t"), strings.Join(measured, "\t"))
+	for _, p := range phases {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.1f\t%.1f\t\n", p.Name, columns(p.CPU), columns(p.Peak), p.Rest[operatorName], p.Heap)
 	}
 	_ = w.Flush()
+	fmt.Fprintln(out)
 	if r.Failover != nil {
 		fmt.Fprintf(out, "failover: p50 %.0f ms, at most %.0f, after a stop of p50 %.0f ms\n", r.Failover.P50, r.Failover.Max, r.Ending.P50)
 	}
-	fmt.Fprintf(out, "resident for each route: %.1f KB at rest; heap %.1f KB\n", r.kilobytes(), (r.Idle.Heap-r.Empty.Heap)*1000/float64(r.Routes))
 	fmt.Fprintf(out, "requests for each route of the bulk:%s\n\n", r.Bulk.requestsEach())
 }
 
@@ -201,8 +250,14 @@ func (r *report) publish(out io.Writer, file string) error {
 func (r *report) lastLine() string {
 	var parts []string
 	for _, run := range r.Runs {
-		parts = append(parts, fmt.Sprintf(" %s: %.2f of the floor, %.2f writes and %.2f reads a route, %.0f writes at rest, one apply Ready in p50 %.0f ms and p99 %.0f ms",
-			run.name(), run.ratio(), run.Bulk.each(run.Bulk.Writes), run.Bulk.each(run.Bulk.Reads), run.Idle.Writes, run.Lone.ToReady.P50, run.Lone.ToReady.P99))
+		part := fmt.Sprintf(" %s: %.2f of the floor, %.2f writes and %.2f reads a route", run, run.ratio(), run.Bulk.each(run.Bulk.Writes), run.Bulk.each(run.Bulk.Reads))
+		if run.Idle != nil {
+			part += fmt.Sprintf(", %.0f writes at rest", run.Idle.Writes)
+		}
+		if run.Lone != nil {
+			part += fmt.Sprintf(", one apply Ready in p50 %.0f ms and p99 %.0f ms", run.Lone.ToReady.P50, run.Lone.ToReady.P99)
+		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, ";")
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,11 +25,11 @@ const few = 10
 
 // measureRun measures floor and operator with a number of routes.
 func (b *bench) measureRun(ctx context.Context, n int, existing bool) (*oneRun, error) {
-	r := &oneRun{Routes: n, Services: "created by the operator"}
+	r := &oneRun{Routes: n, Services: servicesCreated}
 	if existing {
-		r.Services = "there before"
+		r.Services = servicesExist
 	}
-	fmt.Printf("%d routes, Services %s\n", n, r.Services)
+	fmt.Println(r)
 	if existing {
 		routes := append(append(routesFor("bulk", n), routesFor("few", few)...), routesFor("lone", b.settings.lone)...)
 		if err := b.createServices(ctx, routes); err != nil {
@@ -59,9 +60,28 @@ func (b *bench) measureOperator(ctx context.Context, r *oneRun, n int, existing 
 	}
 	l := &life{bench: b, oneRun: r, operator: o, existing: existing, routes: routesFor("bulk", n)}
 	defer func() { _, _ = l.operator.stop() }()
-	steps := []func(context.Context) error{l.beginning, l.lone, l.few, l.bulk, l.idle, l.oneAmongAll, l.drift, l.restart, l.failover, l.edit}
+	steps := []struct {
+		name string
+		take func(context.Context) error
+	}{
+		{"lone", l.lone},
+		{"few", l.few},
+		{"bulk", l.bulk},
+		{"idle", l.idle},
+		{"one", l.oneAmongAll},
+		{"drift", l.drift},
+		{"restart", l.restart},
+		{"failover", l.failover},
+		{"edit", l.edit},
+	}
+	if err := l.beginning(ctx); err != nil {
+		return err
+	}
 	for _, step := range steps {
-		if err := step(ctx); err != nil {
+		if step.name != "bulk" && !b.settings.steps.has(step.name) {
+			continue
+		}
+		if err := step.take(ctx); err != nil {
 			return err
 		}
 	}
@@ -276,7 +296,7 @@ func (l *life) changeService(ctx context.Context, name string, routes []*v1alpha
 // bulk creates all routes at once.
 func (l *life) bulk(ctx context.Context) (err error) {
 	var toObjects, toReady []time.Duration
-	profiled := l.profile(ctx)
+	profiled := l.profileCPU(ctx)
 	l.Bulk, err = l.phase(ctx, "bulk", len(l.routes), func(ctx context.Context) (time.Duration, error) {
 		began := time.Now()
 		sent, err := l.create(ctx, l.routes)
@@ -303,33 +323,30 @@ func (l *life) bulk(ctx context.Context) (err error) {
 		return err
 	}
 	l.Bulk.ToObjects, l.Bulk.ToReady = spansOf(toObjects), spansOf(toReady)
-	return <-profiled
+	err = <-profiled
+	if l.settings.profiles != "" && err == nil {
+		err = errors.Join(l.profile(ctx, "heap", "heap?gc=1"), l.profile(ctx, "allocs", "allocs"))
+	}
+	return err
 }
 
-// profile fetches the operator's profiles while the bulk phase runs, if it is asked to.
-func (l *life) profile(ctx context.Context) <-chan error {
+// profileCPU fetches the operator's CPU profile while the bulk phase runs, if it is asked to.
+func (l *life) profileCPU(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
 	if l.settings.profiles == "" {
 		done <- nil
 		return done
 	}
-	seconds := max(5, len(l.routes)/200)
-	go func() {
-		done <- func() error {
-			for name, query := range map[string]string{"cpu": fmt.Sprintf("profile?seconds=%d", seconds), "allocs": "allocs", "heap": "heap"} {
-				content, err := fetch(ctx, l.operator.pprof+query)
-				if err != nil {
-					return fmt.Errorf("fetch the %s profile: %w", name, err)
-				}
-				file := filepath.Join(l.settings.profiles, fmt.Sprintf("%s-%d.pprof", name, len(l.routes)))
-				if err := os.WriteFile(file, content, 0o600); err != nil {
-					return err
-				}
-			}
-			return nil
-		}()
-	}()
+	go func() { done <- l.profile(ctx, "cpu", fmt.Sprintf("profile?seconds=%d", max(10, len(l.routes)/100))) }()
 	return done
+}
+
+func (l *life) profile(ctx context.Context, name, query string) error {
+	content, err := fetch(ctx, l.operator.pprof+query)
+	if err != nil {
+		return fmt.Errorf("fetch the %s profile: %w", name, err)
+	}
+	return os.WriteFile(filepath.Join(l.settings.profiles, fmt.Sprintf("%s-%d.pprof", name, len(l.routes))), content, 0o600)
 }
 
 // idle counts what is written while nothing happens.

@@ -77,7 +77,10 @@ func newBench(ctx context.Context, s *settings, plane *controlplane.ControlPlane
 	if err := b.install(ctx); err != nil {
 		return nil, err
 	}
-	return b, b.watchAll(ctx)
+	if err := b.watchAll(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // install gives the operator the account and the rights that are shipped, and makes the namespaces.
