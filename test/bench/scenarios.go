@@ -296,7 +296,7 @@ func (l *life) changeService(ctx context.Context, name string, routes []*v1alpha
 // bulk creates all routes at once.
 func (l *life) bulk(ctx context.Context) (err error) {
 	var toObjects, toReady []time.Duration
-	profiled := l.profileCPU(ctx)
+	profiled := l.profileCPU(ctx, "bulk", max(10, len(l.routes)/100))
 	l.Bulk, err = l.phase(ctx, "bulk", len(l.routes), func(ctx context.Context) (time.Duration, error) {
 		began := time.Now()
 		sent, err := l.create(ctx, l.routes)
@@ -330,14 +330,21 @@ func (l *life) bulk(ctx context.Context) (err error) {
 	return err
 }
 
-// profileCPU fetches the operator's CPU profile while the bulk phase runs, if it is asked to.
-func (l *life) profileCPU(ctx context.Context) <-chan error {
+// profileCPU fetches a CPU profile of the operator from now on, if it is asked to.
+func (l *life) profileCPU(ctx context.Context, name string, seconds int) <-chan error {
 	done := make(chan error, 1)
 	if l.settings.profiles == "" {
 		done <- nil
 		return done
 	}
-	go func() { done <- l.profile(ctx, "cpu", fmt.Sprintf("profile?seconds=%d", max(10, len(l.routes)/100))) }()
+	o := l.operator
+	go func() { // the operator may have begun just now
+		if _, err := o.await(ctx, 5*time.Millisecond, time.Minute, func(work) bool { return true }); err != nil {
+			done <- err
+			return
+		}
+		done <- l.profile(ctx, "cpu-"+name, fmt.Sprintf("profile?seconds=%d", seconds))
+	}()
 	return done
 }
 
@@ -413,11 +420,13 @@ func (l *life) again(ctx context.Context, name string, arguments ...string) (*ph
 		return nil, err
 	}
 	l.operator = next
-	return l.phase(ctx, name, len(l.routes), func(ctx context.Context) (time.Duration, error) {
+	profiled := l.profileCPU(ctx, "restart", max(5, len(l.routes)/1000))
+	p, err := l.phase(ctx, name, len(l.routes), func(ctx context.Context) (time.Duration, error) {
 		looked := func(w work) bool { return w.reconciles >= float64(len(l.routes)) && w.waiting == 0 }
 		at, err := next.await(ctx, 50*time.Millisecond, l.settings.timeout, looked)
 		return at.Sub(next.began), err
 	})
+	return p, errors.Join(err, <-profiled)
 }
 
 // failover stops the leader while a second replica stands by, some times.
