@@ -1,0 +1,152 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/externalroute/externalroute/test/controlplane"
+)
+
+// The faults of the control plane itself and of the way to it.
+var faults = []fault{
+	{"api server killed", apiServerKilled},
+	{"etcd stopped", etcdStopped},
+	{"slow connections", slowConnections},
+	{"connections cut", connectionsCut},
+	{"half-open connections", halfOpenConnections},
+	{"refused requests", refusedRequests},
+	{"fighting writer", fightingWriter},
+	{"quota", quota},
+	{"admission refuses one", admissionRefusesOne},
+	{"istio removed", istioRemoved},
+	{"recreated at once", recreatedAtOnce},
+	{"namespace deleted", namespaceDeleted},
+	{"leader killed", leaderKilled},
+	{"manager killed", managerKilled},
+}
+
+const busily = 50 * time.Millisecond
+
+// A burst is on when the API server dies, and goes on when it is back.
+func apiServerKilled(ctx context.Context, r *run) error {
+	return r.meanwhile(ctx, busily, func() error {
+		for range r.times(1, 4) {
+			if err := sleep(ctx, r.upTo(2*time.Second)); err != nil {
+				return err
+			}
+			start, err := r.Kill(controlplane.APIServer)
+			if err != nil {
+				return err
+			}
+			if err := sleep(ctx, r.upTo(3*time.Second)); err != nil {
+				return err
+			}
+			if err := start(); err != nil {
+				return err
+			}
+			r.repairs += r.most
+		}
+		return nil
+	})
+}
+
+func etcdStopped(ctx context.Context, r *run) error {
+	return r.meanwhile(ctx, busily, func() error {
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		resume, err := r.Pause(controlplane.Etcd)
+		if err != nil {
+			return err
+		}
+		err = sleep(ctx, r.either(4*time.Second, time.Minute))
+		return errors.Join(err, resume())
+	})
+}
+
+func slowConnections(ctx context.Context, r *run) error {
+	return r.disturbed(ctx, r.either(4*time.Second, 20*time.Second),
+		toxic{Type: "latency", Stream: "upstream", Toxicity: 1, Attributes: map[string]int64{"latency": 150, "jitter": 100}},
+		toxic{Type: "latency", Stream: "downstream", Toxicity: 1, Attributes: map[string]int64{"latency": 150, "jitter": 100}})
+}
+
+// Watches are cut at random moments, and half of the new connections are reset.
+func connectionsCut(ctx context.Context, r *run) error {
+	if err := r.meanwhile(ctx, busily, func() error {
+		for range r.times(4, 20) {
+			if err := sleep(ctx, r.upTo(time.Second)); err != nil {
+				return err
+			}
+			if err := r.wire.cut(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r.disturbed(ctx, r.either(2*time.Second, 20*time.Second),
+		toxic{Type: "reset_peer", Stream: "downstream", Toxicity: 0.5, Attributes: map[string]int64{"timeout": 100}})
+}
+
+// Connections stay open, and nothing comes through any more in either direction. In the long form that lasts longer than a client needs to notice.
+func halfOpenConnections(ctx context.Context, r *run) error {
+	return r.disturbed(ctx, r.either(5*time.Second, 75*time.Second),
+		toxic{Type: "timeout", Stream: "upstream", Toxicity: 1, Attributes: map[string]int64{"timeout": 0}},
+		toxic{Type: "timeout", Stream: "downstream", Toxicity: 1, Attributes: map[string]int64{"timeout": 0}})
+}
+
+// disturbed lets the user work while connections are disturbed.
+func (r *run) disturbed(ctx context.Context, during time.Duration, toxics ...toxic) error {
+	return r.meanwhile(ctx, busily, func() error {
+		calm, err := r.wire.disturb(toxics...)
+		if err != nil {
+			return err
+		}
+		defer calm()
+		return sleep(ctx, during)
+	})
+}
+
+// upTo is a random time.
+func (r *run) upTo(most time.Duration) time.Duration {
+	return time.Duration(r.chance.Int64N(int64(most)))
+}
+
+// refusedRequests lets an overloaded or broken API server refuse a third of what the operator asks, with 429 and 5xx.
+func refusedRequests(ctx context.Context, r *run) error {
+	refuser, err := newRefuser(r.operator, r.randomOf("refuser"))
+	if err != nil {
+		return err
+	}
+	r.atEnd(func() {
+		refuser.server.CloseClientConnections()
+		refuser.server.Close()
+	})
+	if err := r.replaceManager(refuser.config); err != nil {
+		return err
+	}
+	r.atEnd(r.bench.manager.kill) // before its API server goes
+	if err := r.settled(ctx); err != nil {
+		return err
+	}
+	refuser.refuse(1.0 / 3)
+	err = r.meanwhile(ctx, busily, func() error { return sleep(ctx, r.either(6*time.Second, 30*time.Second)) })
+	refuser.refuse(0)
+	r.repairs += int(refuser.refused.Load()) // each may be tried again
+	r.say("%d requests refused", refuser.refused.Load())
+	return err
+}
+
+// replaceManager ends the manager and runs another one.
+func (r *run) replaceManager(target *rest.Config, flags ...string) (err error) {
+	r.bench.manager.kill()
+	r.repairs += r.most
+	r.bench.manager, err = r.startManager(target, flags...)
+	return err
+}

@@ -1,0 +1,134 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// managerKilled kills the manager at random points while a user works: after so many of its writes, and a moment.
+func managerKilled(ctx context.Context, r *run) error {
+	const audits = 25 // kills between two audits in the middle
+	for done := 0; done < r.kills; done += audits {
+		if err := r.meanwhile(ctx, 3*busily, func() error {
+			for range min(audits, r.kills-done) {
+				if err := r.killSomewhere(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := r.settled(ctx); err != nil {
+			return fmt.Errorf("after %d kills: %w", min(done+audits, r.kills), err)
+		}
+		r.audited += len(r.routes)
+	}
+	return nil
+}
+
+func (r *run) killSomewhere(ctx context.Context) error {
+	writes, err := r.writesFromNow()
+	if err != nil {
+		return err
+	}
+	defer writes.close()
+	after, seen := r.chance.IntN(8), 0
+	for deadline := time.Now().Add(4 * time.Second); seen <= after && time.Now().Before(deadline); {
+		more, err := writes.next()
+		if err != nil {
+			return err
+		}
+		seen += len(more)
+		if err := sleep(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	if err := sleep(ctx, r.upTo(15*time.Millisecond)); err != nil {
+		return err
+	}
+	r.bench.manager.kill()
+	r.killed++
+	b, err := r.books(ctx, r.namespace)
+	if err != nil {
+		return err
+	}
+	r.findings = append(r.findings, b.auditWay()...)
+	r.repairs++
+	r.bench.manager, err = r.startManager(r.wire.config)
+	return err
+}
+
+// leaderKilled lets one of two managers die, and then one end in order, and tells how long nobody leads.
+func leaderKilled(ctx context.Context, r *run) error {
+	flags := []string{"--leader-elect", "--leader-election-namespace=" + operatorNamespace}
+	if err := r.replaceManager(r.wire.config, flags...); err != nil {
+		return err
+	}
+	r.atEnd(func() { r.bench.manager.kill() }) // the next fault is for one that leads without an election
+	leader, err := r.nextLeader(ctx, "")
+	if err != nil {
+		return err
+	}
+	for range r.times(1, 3) {
+		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+			standby, err := r.startManager(r.wire.config, flags...)
+			if err != nil {
+				return err
+			}
+			if err := sleep(ctx, 3*time.Second); err != nil { // it fills its caches
+				return err
+			}
+			end := time.Now()
+			r.bench.manager.end(signal)
+			r.bench.manager = standby
+			r.killed++
+			r.repairs += r.most
+			route := r.draw(r.chance.IntN(r.most))
+			if err := r.put(ctx, route); err != nil {
+				return err
+			}
+			if leader, err = r.nextLeader(ctx, leader); err != nil {
+				return err
+			}
+			leads := time.Since(end)
+			if err := r.await(ctx, "the next leader's work", func(ctx context.Context) (bool, error) {
+				if err := r.Get(ctx, client.ObjectKeyFromObject(route), route); err != nil {
+					return false, err
+				}
+				ready := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionReady)
+				return ready != nil && ready.Status == "True" && ready.ObservedGeneration == route.Generation, nil
+			}); err != nil {
+				return err
+			}
+			r.say("leader %s: the next one led after %.1f s, and a route that was edited meanwhile was ready after %.1f s", signal, leads.Seconds(), time.Since(end).Seconds())
+		}
+	}
+	return nil
+}
+
+// nextLeader waits until somebody else leads.
+func (r *run) nextLeader(ctx context.Context, last string) (holder string, err error) {
+	err = r.await(ctx, "a leader", func(ctx context.Context) (bool, error) {
+		var leases coordinationv1.LeaseList
+		if err := r.List(ctx, &leases, client.InNamespace(operatorNamespace)); err != nil {
+			return false, err
+		}
+		for _, lease := range leases.Items {
+			holder = ptr.Deref(lease.Spec.HolderIdentity, "")
+		}
+		return holder != "" && holder != last, nil
+	})
+	return holder, err
+}

@@ -1,0 +1,261 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// fault is something that befalls the cluster while a user works with routes.
+type fault struct {
+	name string
+	do   func(ctx context.Context, r *run) error
+}
+
+// run is one fault in a namespace of its own.
+type run struct {
+	*bench
+	*user
+	chance *rand.Rand // the fault's own: the user's is at work meanwhile
+	before snapshot
+	writes *writes
+	wrote  []write
+	// repairs is how often somebody else broke something or the operator was started anew; each may cost writes.
+	repairs  int
+	findings []finding
+	ends     []func()
+}
+
+// atEnd does something when the run is over, the last said first.
+func (r *run) atEnd(do func()) { r.ends = append(r.ends, do) }
+
+func (r *run) end() {
+	for _, do := range slices.Backward(r.ends) {
+		do()
+	}
+}
+
+func (r *run) say(format string, args ...any) { fmt.Printf("  "+format+"\n", args...) }
+
+// bench is a cluster with an operator in it, and what was found so far.
+type bench struct {
+	*cluster
+	manager *manager
+	long    bool
+	seed    uint64
+	kills   int
+
+	killed, audited, acts, written int
+	found                          []finding
+}
+
+// randomOf is a source of its own for everything that happens at the same time as something else.
+func (b *bench) randomOf(what string) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(what))
+	return rand.New(rand.NewPCG(b.seed, h.Sum64())) //nolint:gosec // to be repeated, not secret
+}
+
+// patience is how long a cluster may take to heal. The longest pauses on the way are those of caches and of the retry of what failed, half a minute.
+const patience = 4 * time.Minute
+
+// befall lets one fault befall the cluster, and looks what became of it.
+func (b *bench) befall(ctx context.Context, f fault) error {
+	r := &run{bench: b}
+	namespace := "chaos-" + strings.ReplaceAll(f.name, " ", "-")
+	r.chance = b.randomOf(f.name)
+	r.user = &user{Client: b.Client, namespace: namespace, random: b.randomOf(f.name + " user"), routes: map[string]bool{}, most: 8}
+	if b.long {
+		r.most = 16
+	}
+	began := time.Now()
+	if err := r.prepare(ctx); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	defer r.writes.close()
+	defer r.end()
+	struck := time.Now()
+	if err := f.do(ctx, r); err != nil {
+		return err
+	}
+	healing := time.Now()
+	if err := r.heal(ctx); err != nil {
+		return err
+	}
+	healed := time.Since(healing)
+	if err := r.conclude(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("  %d routes, %d acts, %d writes; prepared in %.1f s, the fault took %.1f s, healed in %.1f s, all %.1f s\n", r.most, r.user.acts, len(r.wrote),
+		struck.Sub(began).Seconds(), healing.Sub(struck).Seconds(), healed.Seconds(), time.Since(began).Seconds())
+	for _, finding := range r.findings {
+		fmt.Println("  FOUND", finding)
+	}
+	b.found = append(b.found, r.findings...)
+	b.acts += r.user.acts
+	b.written += len(r.wrote)
+	return nil
+}
+
+// prepare makes a namespace in which routes work, beside objects of other people's.
+func (r *run) prepare(ctx context.Context) (err error) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.namespace}}
+	if err := r.Create(ctx, namespace); err != nil {
+		return err
+	}
+	if err := r.plantForeign(ctx, r.namespace, r.random, r.most); err != nil {
+		return err
+	}
+	if r.writes, err = r.writesFromNow(); err != nil {
+		return err
+	}
+	if r.bench.manager == nil || r.bench.manager.died() {
+		if r.bench.manager, err = r.startManager(r.wire.config); err != nil {
+			return err
+		}
+	}
+	if err := r.user.create(ctx); err != nil {
+		return err
+	}
+	if err := r.settled(ctx); err != nil {
+		return err
+	}
+	r.before, err = r.foreign(ctx)
+	return err
+}
+
+// settled waits until the namespace is as its routes ask for.
+func (r *run) settled(ctx context.Context) error {
+	var findings []finding
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		now, err := r.audit(ctx, r.namespace, r.user.routes)
+		if err != nil {
+			return false, nil //nolint:nilerr // the API server may still be on its way
+		}
+		findings = now
+		return len(findings) == 0, nil
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return &unsettled{findings}
+	}
+	return err
+}
+
+// unsettled says that a namespace did not become what its routes ask for.
+type unsettled struct{ findings []finding }
+
+func (u *unsettled) Error() string { return fmt.Sprintf("the cluster did not settle: %v", u.findings) }
+
+// heal waits until everything is as it should be, and notes what is not in the end. Then the operator must be quiet.
+func (r *run) heal(ctx context.Context) error {
+	err := r.settled(ctx)
+	var not *unsettled
+	if errors.As(err, &not) {
+		r.findings = append(r.findings, not.findings...)
+	} else if err != nil {
+		return err
+	}
+	r.audited += len(r.user.routes)
+	after, err := r.foreign(ctx)
+	if err != nil {
+		return err
+	}
+	r.findings = append(r.findings, r.before.touched(after)...)
+	return r.quiet(ctx)
+}
+
+// quiet looks whether the operator writes although nothing happens, and how much it wrote before.
+func (r *run) quiet(ctx context.Context) error {
+	if err := sleep(ctx, 2*settle+time.Second); err != nil { // what is left to be cleaned up after a move
+		return err
+	}
+	if err := r.count(); err != nil {
+		return err
+	}
+	if err := sleep(ctx, r.either(3*time.Second, 10*time.Second)); err != nil {
+		return err
+	}
+	before := len(r.wrote)
+	if err := r.count(); err != nil {
+		return err
+	}
+	for _, w := range r.wrote[before:] {
+		r.findings = append(r.findings, finding{hot, fmt.Sprintf("%s %s/%s (%d) although nothing happened", w.verb, w.namespace, w.object, w.code)})
+	}
+	// A move costs most: two objects per destination, as many to be deleted, the VirtualService, and a status for each of the three steps.
+	if bound := 20*(r.user.acts+r.repairs) + 50; len(r.wrote) > bound {
+		r.findings = append(r.findings, finding{hot, fmt.Sprintf("%d writes for %d acts of the user and %d repairs: more than %d", len(r.wrote), r.user.acts, r.repairs, bound)})
+	}
+	return nil
+}
+
+func (r *run) count() error {
+	more, err := r.writes.next()
+	r.wrote = append(r.wrote, slices.DeleteFunc(more, func(w write) bool { return w.namespace != r.namespace })...)
+	return err
+}
+
+// conclude deletes all routes and looks whether anything stays.
+func (r *run) conclude(ctx context.Context) error {
+	acts := r.user.acts
+	if err := r.clear(ctx); err != nil {
+		return err
+	}
+	r.user.acts = acts
+	err := r.settled(ctx)
+	var not *unsettled
+	if errors.As(err, &not) {
+		r.findings = append(r.findings, not.findings...)
+		err = nil
+	}
+	if r.bench.manager != nil && r.bench.manager.died() {
+		r.findings = append(r.findings, finding{lost, "the manager: it ended by itself"})
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.namespace}}
+	return errors.Join(err, client.IgnoreNotFound(r.Delete(ctx, namespace)))
+}
+
+// meanwhile does something while the user works.
+func (r *run) meanwhile(ctx context.Context, pause time.Duration, do func() error) error {
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	go func() { stopped <- r.busy(ctx, stop, pause) }()
+	err := do()
+	close(stop)
+	return errors.Join(err, <-stopped)
+}
+
+// either is the first in the short form and the second in the long one.
+func (b *bench) either(short, long time.Duration) time.Duration {
+	if b.long {
+		return long
+	}
+	return short
+}
+
+func (b *bench) times(short, long int) int {
+	if b.long {
+		return long
+	}
+	return short
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

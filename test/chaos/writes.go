@@ -1,0 +1,66 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+)
+
+// write is one request of the operator to write something, whatever became of it.
+type write struct {
+	namespace, object, verb string
+	code                    int32
+}
+
+// writes reads the API server's audit log as it grows.
+type writes struct {
+	file   *os.File
+	reader *bufio.Reader
+	half   string // of a line that is still being written
+}
+
+// writesFromNow begins at the end of what the log holds.
+func (c *cluster) writesFromNow() (*writes, error) {
+	file, err := os.Open(c.auditLog)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.Seek(0, io.SeekEnd)
+	return &writes{file: file, reader: bufio.NewReader(file)}, err
+}
+
+func (w *writes) close() { _ = w.file.Close() } // it was read
+
+// next are the writes since the last call.
+func (w *writes) next() ([]write, error) {
+	var all []write
+	for {
+		line, err := w.reader.ReadString('\n')
+		w.half += line
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var event auditv1.Event
+		err = json.Unmarshal([]byte(w.half), &event)
+		w.half = ""
+		if err != nil || event.ObjectRef == nil || event.Stage != auditv1.StageResponseComplete { // a line may be cut where the API server was killed
+			continue
+		}
+		one := write{namespace: event.ObjectRef.Namespace, verb: event.Verb}
+		one.object = strings.TrimSuffix(event.ObjectRef.Resource+"/"+event.ObjectRef.Name+"/"+event.ObjectRef.Subresource, "/")
+		if event.ResponseStatus != nil {
+			one.code = event.ResponseStatus.Code
+		}
+		all = append(all, one)
+	}
+}
