@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/test/controlplane"
 )
@@ -20,6 +21,7 @@ var faults = []fault{
 	{"connections cut", connectionsCut},
 	{"half-open connections", halfOpenConnections},
 	{"refused requests", refusedRequests},
+	{"late answers", lateAnswers},
 	{"fighting writer", fightingWriter},
 	{"quota", quota},
 	{"admission refuses one", admissionRefusesOne},
@@ -120,19 +122,8 @@ func (r *run) upTo(most time.Duration) time.Duration {
 
 // refusedRequests lets an overloaded or broken API server refuse a third of what the operator asks, with 429 and 5xx.
 func refusedRequests(ctx context.Context, r *run) error {
-	refuser, err := newRefuser(r.operator, r.randomOf("refuser"))
+	refuser, err := r.behindRefuser(ctx)
 	if err != nil {
-		return err
-	}
-	r.atEnd(func() {
-		refuser.server.CloseClientConnections()
-		refuser.server.Close()
-	})
-	if err := r.replaceManager(refuser.config); err != nil {
-		return err
-	}
-	r.atEnd(r.bench.manager.kill) // before its API server goes
-	if err := r.settled(ctx); err != nil {
 		return err
 	}
 	refuser.refuse(1.0 / 3)
@@ -141,6 +132,52 @@ func refusedRequests(ctx context.Context, r *run) error {
 	r.repairs += int(refuser.refused.Load()) // each may be tried again
 	r.say("%d requests refused", refuser.refused.Load())
 	return err
+}
+
+// lateAnswers lets the answers to the operator's writes come later than the news of what became of the object: somebody deletes it at once.
+func lateAnswers(ctx context.Context, r *run) error {
+	refuser, err := r.behindRefuser(ctx)
+	if err != nil {
+		return err
+	}
+	refuser.answerLate(200 * time.Millisecond)
+	defer refuser.answerLate(0)
+	for end := time.Now().Add(r.either(4*time.Second, 20*time.Second)); time.Now().Before(end); {
+		objects, err := r.list(ctx, client.InNamespace(r.namespace))
+		if err != nil {
+			return err
+		}
+		for _, object := range objects {
+			if !isGenerated(object) {
+				continue
+			}
+			if err := r.Delete(ctx, object); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+			r.repairs++
+		}
+		if err := sleep(ctx, r.upTo(50*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// behindRefuser runs the manager against a refuser, which does nothing yet, until the end of this run.
+func (r *run) behindRefuser(ctx context.Context) (*refuser, error) {
+	refuser, err := newRefuser(r.operator, r.randomOf("refuser"))
+	if err != nil {
+		return nil, err
+	}
+	r.atEnd(func() {
+		refuser.server.CloseClientConnections()
+		refuser.server.Close()
+	})
+	if err := r.replaceManager(refuser.config); err != nil {
+		return nil, err
+	}
+	r.atEnd(r.bench.manager.kill) // before its API server goes
+	return refuser, r.settled(ctx)
 }
 
 // replaceManager ends the manager and runs another one.

@@ -147,7 +147,11 @@ func quota(ctx context.Context, r *run) error {
 // admissionRefusesOne lets a policy of the cluster refuse one DestinationRule by its name.
 func admissionRefusesOne(ctx context.Context, r *run) error {
 	route := r.draw(r.most + 2)
-	objects, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+	stored := route.DeepCopy() // with its defaults
+	if err := r.Create(ctx, stored, client.DryRunAll); err != nil {
+		return err
+	}
+	objects, refusal := translate.Translate(stored, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
 	if refusal != nil {
 		return fmt.Errorf("translate: %s", refusal.Message())
 	}

@@ -15,6 +15,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
 
 func main() {
@@ -25,6 +28,7 @@ func main() {
 	only := flag.String("only", "", "Faults whose names contain this, and no others.")
 	keep := flag.Bool("keep", false, "Keep logs.")
 	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
 	if b.kills == 0 {
 		b.kills = b.times(15, 200)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -81,6 +82,7 @@ type refuser struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	share   float64 // of the requests that are refused
+	late    time.Duration
 	refused atomic.Int64
 }
 
@@ -95,6 +97,12 @@ func newRefuser(target *rest.Config, random *rand.Rand) (*refuser, error) {
 	}
 	f := &refuser{random: random}
 	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ModifyResponse = func(response *http.Response) error {
+		if response.Request.Method != http.MethodGet {
+			time.Sleep(f.lateness())
+		}
+		return nil
+	}
 	proxy.Transport, proxy.FlushInterval, proxy.ErrorLog = transport, -1, stdlog.New(io.Discard, "", 0)
 	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status := f.verdict(); status != 0 {
@@ -121,6 +129,19 @@ func (f *refuser) verdict() int {
 		return 0
 	}
 	return []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}[f.random.IntN(5)]
+}
+
+// lateness is how late answers to writes come. Watches tell what they did in time.
+func (f *refuser) lateness() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.late
+}
+
+func (f *refuser) answerLate(late time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = late
 }
 
 func (f *refuser) refuse(share float64) {
