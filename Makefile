@@ -18,7 +18,8 @@ PATIENTLY := hack/tools/patiently.sh
 LINTER    := bin/golangci-lint
 MODULES   := $(dir $(shell find . -name go.mod -not -path "./bin/*"))
 SCRIPTS   := .ci/run $(shell find hack test -name '*.sh')
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go api/v1alpha1/applyconfiguration config/crd/bases config/rbac/role.yaml docs/api-reference.md
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go api/v1alpha1/applyconfiguration config/crd/bases config/rbac/role.yaml docs/api-reference.md \
+             charts/externalroute/files charts/externalroute/README.md
 
 ##@ General
 
@@ -35,11 +36,12 @@ demo: ## Show the main job on a real control plane; KEEP=1 leaves it running
 ##@ Development
 
 .PHONY: generate
-generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC and the API reference
+generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC, the API reference and the chart's copies
 	$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
 	  crd rbac:roleName=manager-role paths=./api/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
 	$(TOOL) crd-ref-docs --source-path=api --config=hack/tools/api-reference/config.yaml --templates-dir=hack/tools/api-reference --renderer=markdown --output-path=docs/api-reference.md --log-level=WARN
+	hack/chart/generate.sh
 
 .PHONY: fmt
 fmt: $(LINTER) ## Format the Go code
@@ -55,6 +57,8 @@ verify: ## Check that what is generated is up to date, modules are tidy, and cod
 	@for module in $(MODULES); do echo "tidy? $$module"; (cd "$$module" && go mod tidy -diff); done
 	$(PATIENTLY) vetting go vet ./...
 	@if command -v shellcheck >/dev/null; then echo "shellcheck $(SCRIPTS)"; shellcheck $(SCRIPTS); else echo "shellcheck is not installed: scripts were not checked"; fi
+	$(PATIENTLY) "building actionlint" go build -C hack/tools/release/actionlint -trimpath -o $(CURDIR)/bin/actionlint github.com/rhysd/actionlint/cmd/actionlint
+	bin/actionlint
 
 .PHONY: lint
 lint: $(LINTER) ## Lint the Go code, and the API by the rules of Kubernetes
@@ -79,6 +83,26 @@ mesh: ## Run what the operator generates through Istio's own validators, analyze
 e2e: ## Send real requests through a real istiod and Envoy (as root)
 	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 20m
 
+.PHONY: chart-test
+chart-test: ## Lint, unit-test and validate the Helm chart, and install it into a real control plane
+	hack/chart/test.sh
+
+.PHONY: observability-test
+observability-test: ## Test alerts, dashboard, metrics and logs with a real Prometheus
+	hack/observability/test.sh
+
+.PHONY: chaos
+chaos: ## Try faults on a real control plane, and audit what is left; ARGS are its flags
+	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -o bin/ ./cmd/manager; go build -o bin/chaos ./test/chaos; exec bin/chaos $(ARGS)
+
+.PHONY: bench
+bench: ## Measure what routes cost on a real control plane, against a bare client; ARGS are its flags
+	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -o bin/bench ./test/bench; exec bin/bench $(ARGS)
+
+.PHONY: bench-compare
+bench-compare: ## Compare the Go benchmarks with those of the main branch
+	hack/bench/compare.sh $(ARGS)
+
 ##@ Build
 
 .PHONY: build
@@ -102,6 +126,15 @@ build-installer: ## Write everything that a cluster needs to dist/install.yaml, 
 	@mkdir -p dist
 	@$(call manifests,config/default) >dist/install.yaml
 	@echo dist/install.yaml
+
+.PHONY: licenses
+licenses: ## Check that every module in the shipped binaries has an allowed licence
+	$(PATIENTLY) testing go test -C hack/licenses ./...
+	go run -C hack/licenses . -C ../.. check
+
+.PHONY: release-dry-run
+release-dry-run: ## Make a whole release of the last commit twice, publish nothing, and look at it
+	$(PATIENTLY) "making releases (20 minutes on a cold cache)" hack/release/dry-run.sh
 
 ##@ Deployment, to the cluster of the current kubeconfig
 

@@ -9,9 +9,12 @@ import (
 	"github.com/externalroute/externalroute/internal/cli"
 )
 
+// version is set by the linker.
+var version = "dev"
+
 func main() {
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	if err := cli.New(streams).Execute(); err != nil {
+	if err := cli.New(streams, version).Execute(); err != nil {
 		os.Exit(1)
 	}
 }

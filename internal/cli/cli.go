@@ -7,9 +7,10 @@ import (
 )
 
 // New returns the root command. Its errors are already printed when Execute returns them.
-func New(streams genericiooptions.IOStreams) *cobra.Command {
+func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root := &cobra.Command{
 		Use:          "kubectl-externalroute",
+		Version:      version,
 		Short:        "Work with ExternalRoutes",
 		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl externalroute"},
 		SilenceUsage: true,

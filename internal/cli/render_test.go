@@ -16,7 +16,7 @@ import (
 // render runs the command as a shell would and returns what it prints.
 func render(stdin string, args ...string) (out, problems string, err error) {
 	var stdout, stderr bytes.Buffer
-	root := cli.New(genericiooptions.IOStreams{In: strings.NewReader(stdin), Out: &stdout, ErrOut: &stderr})
+	root := cli.New(genericiooptions.IOStreams{In: strings.NewReader(stdin), Out: &stdout, ErrOut: &stderr}, "dev")
 	root.SetArgs(append([]string{"render"}, args...))
 	err = root.Execute()
 	return stdout.String(), stderr.String(), err

@@ -67,21 +67,14 @@ func StripServiceEntry(e *networkingv1.ServiceEntry) {
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
 //
-// Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are exported to the namespace by name come before the public ones, and
-// older ones before younger. It adds the ports of others only where all else is equal, the way in which exportTo is written and their labels too. The
-// addresses of all of them are put together by the numbers of their ports, even of those that the namespace does not see (istio:
+// Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are exported
+// to the namespace by name come before the public ones, and older ones before younger. It adds the ports of others only where all
+// else is equal, the way in which exportTo is written and their labels too. The addresses of all of them are put together by the numbers of their ports, even of those that the namespace does not see (istio:
 // pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
 // pilot/pkg/model/endpointshards.go, CopyEndpoints; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
-	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
-		mine := ours.Ports[number]
-		theirs, shared := e.Ports[number]
-		switch {
-		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
-			return "has other endpoints for the same port, and Istio puts those of both together"
-		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
-			return "has another protocol for the same port"
-		}
+	if how := e.disturbsPorts(ours); how != "" {
+		return how
 	}
 	mine, theirs := ours.Identity, e.Identity
 	mine.Name, theirs.Name = "", "" // of one second, Istio's order is anybody's guess
@@ -95,6 +88,21 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
 		if _, has := e.Ports[number]; !has && !merged {
 			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
+		}
+	}
+	return ""
+}
+
+// disturbsPorts looks at the ports that both have.
+func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
+	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
+		mine := ours.Ports[number]
+		theirs, shared := e.Ports[number]
+		switch {
+		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
+			return "has other endpoints for the same port, and Istio puts those of both together"
+		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
+			return "has another protocol for the same port"
 		}
 	}
 	return ""
@@ -153,8 +161,8 @@ func StripDestinationRule(d *networkingv1.DestinationRule) {
 // Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
 //
 // Istio merges them only where their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
-// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not set itself. Otherwise the youngest without a
-// selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule; pilot/pkg/model/sidecar.go,
+// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not set
+// itself. Otherwise the youngest without a selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule; pilot/pkg/model/sidecar.go,
 // DestinationRule).
 func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	home := []string{".", "*", d.Namespace}

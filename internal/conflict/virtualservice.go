@@ -97,6 +97,15 @@ func (v *VirtualService) add(m Match) {
 	}
 }
 
+// On limits the matches that name no port to one: that of a Service that has no other for http.
+func (v VirtualService) On(port uint32) VirtualService {
+	v.Matches = slices.Clone(v.Matches)
+	for i := range v.Matches {
+		v.Matches[i].Port = cmp.Or(v.Matches[i].Port, port)
+	}
+	return v
+}
+
 // StripVirtualService drops all that its facts do not need.
 func StripVirtualService(v *networkingv1.VirtualService) {
 	full := &v.Spec

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"reflect"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -35,6 +36,7 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	if exists && asWanted(want, live, route) {
 		return false, nil
 	}
+	defer r.memory.writing(key)()
 	now, err := r.write(ctx, route, want, exists || f.adopted[key])
 	r.metrics.applied(key.kind, exists || f.adopted[key], err)
 	if err != nil {
@@ -72,6 +74,11 @@ func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, w
 		}
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
+	if reflect.DeepEqual(applied.Object["spec"], manifest.Object["spec"]) { // the usual case, in which there is nothing to parse
+		if now := withMetadata(want, applied); asWanted(want, now, route) {
+			return now, nil
+		}
+	}
 	now, err := typed(applied, want)
 	if err != nil || asWanted(want, now, route) {
 		return now, err
@@ -86,6 +93,20 @@ func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, w
 		return nil, fmt.Errorf("apply %s: the API server stores something else than was sent: does an admission webhook change it?", key)
 	}
 	return now, nil
+}
+
+// withMetadata is the wanted object with the metadata of the API server's answer.
+func withMetadata(want translate.Object, answer *unstructured.Unstructured) client.Object {
+	now := want.DeepCopyObject().(client.Object) //nolint:forcetypeassert // a generated object is one
+	now.SetUID(answer.GetUID())
+	now.SetResourceVersion(answer.GetResourceVersion())
+	now.SetGeneration(answer.GetGeneration())
+	now.SetCreationTimestamp(answer.GetCreationTimestamp())
+	now.SetDeletionTimestamp(answer.GetDeletionTimestamp())
+	now.SetLabels(answer.GetLabels())
+	now.SetAnnotations(answer.GetAnnotations())
+	now.SetOwnerReferences(answer.GetOwnerReferences())
+	return now
 }
 
 // replaceSpec writes the whole spec of an object that we control, if nobody wrote it in between.

@@ -40,7 +40,7 @@ func newClaims() *claims {
 	return &claims{routes: map[types.NamespacedName]*claimant{}, had: map[string]map[string]routeSet{}, waited: map[string]routeSet{}}
 }
 
-func (i claimant) key() types.NamespacedName {
+func (i *claimant) key() types.NamespacedName {
 	return types.NamespacedName{Namespace: i.Namespace, Name: i.Name}
 }
 
@@ -71,40 +71,47 @@ func (c *claims) rivalOf(me *claimant, claim conflict.Claim, unknown []claimant)
 	mine := slices.ContainsFunc(me.has, func(h conflict.Claim) bool {
 		return h.Key == claim.Key && h.Share == claim.Share && (h.Port == 0 || claim.Port == 0 || h.Port == claim.Port)
 	})
-	var first *clash
-	consider := func(rival *claimant, stands bool) {
-		found := clash{Claim: claim, rival: rival.Identity, stands: stands}
-		if first == nil || (stands && !first.stands) || (stands == first.stands && rival.Compare(first.rival) < 0) {
-			first = &found
-		}
-	}
-	clashing := func(theirs conflict.Claim) bool { return claim.Clashes(theirs) }
+	older := func(rival *claimant) bool { return rival != me && rival.Compare(me.Identity) < 0 }
+	var holders, waiters []*claimant
 	for share, routes := range c.had[claim.Key] {
 		if share == claim.Share && share != "" {
-			continue
+			continue // however many they are, they get along
 		}
 		for key := range routes {
-			rival := c.routes[key]
-			if rival != me && slices.ContainsFunc(rival.has, clashing) && (!mine || rival.Compare(me.Identity) < 0) {
-				consider(rival, true)
+			if rival := c.routes[key]; rival != me && (!mine || older(rival)) && slices.ContainsFunc(rival.has, claim.Clashes) {
+				holders = append(holders, rival)
 			}
 		}
 	}
-	if mine {
-		return first
+	if first := oldest(holders); first != nil || mine {
+		return first.clash(claim, true)
 	}
 	for key := range c.waited[claim.Key] {
-		if rival := c.routes[key]; rival != me && rival.Compare(me.Identity) < 0 && slices.ContainsFunc(rival.wants, clashing) {
-			consider(rival, false)
+		if rival := c.routes[key]; older(rival) && slices.ContainsFunc(rival.wants, claim.Clashes) {
+			waiters = append(waiters, rival)
 		}
 	}
 	for i := range unknown {
-		rival := &unknown[i]
-		if c.routes[rival.key()] == nil && rival.Compare(me.Identity) < 0 && slices.ContainsFunc(rival.wants, clashing) {
-			consider(rival, false)
+		if rival := &unknown[i]; c.routes[rival.key()] == nil && older(rival) && slices.ContainsFunc(rival.wants, claim.Clashes) {
+			waiters = append(waiters, rival)
 		}
 	}
-	return first
+	return oldest(waiters).clash(claim, false)
+}
+
+func oldest(routes []*claimant) *claimant {
+	if len(routes) == 0 {
+		return nil
+	}
+	return slices.MinFunc(routes, func(a, b *claimant) int { return a.Compare(b.Identity) })
+}
+
+// clash says that the claim is the rival's, if there is one.
+func (i *claimant) clash(claim conflict.Claim, stands bool) *clash {
+	if i == nil {
+		return nil
+	}
+	return &clash{Claim: claim, rival: i.Identity, stands: stands}
 }
 
 // has records what a route's objects, as they stand, claim: neither more nor less. It returns the routes that may have waited for the rest.
@@ -203,7 +210,7 @@ func (c *claims) waitersFor(released []conflict.Claim, me *claimant) []types.Nam
 func without(claims, others []conflict.Claim) []conflict.Claim {
 	var rest []conflict.Claim
 	for _, c := range claims {
-		if !slices.ContainsFunc(others, func(o conflict.Claim) bool { return c.Same(o) }) {
+		if !slices.ContainsFunc(others, c.Same) {
 			rest = append(rest, c)
 		}
 	}

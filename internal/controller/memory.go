@@ -53,6 +53,8 @@ type memory struct {
 	mu      sync.Mutex
 	began   time.Time
 	written map[reference]client.Object
+	// underWay are the objects that are being written, with what the cache has shown of them meanwhile: that may be later than the answer.
+	underWay map[reference]client.Object
 	// gone are the UIDs of objects that were deleted and whose deletion the cache has not shown yet.
 	gone   map[types.UID]bool
 	status map[types.NamespacedName]*v1alpha1.ExternalRoute
@@ -63,8 +65,8 @@ type memory struct {
 
 // progress is how far a route's traffic has moved.
 type progress struct {
-	// unseen are the objects that were written, and may not have been seen since.
-	unseen map[reference]bool
+	// unseen are the objects that were written, and may not have been seen since, and when that was.
+	unseen map[reference]time.Time
 	// upstreams are the moments when writes of ServiceEntries and DestinationRules returned.
 	upstreams map[reference]time.Time
 	// moved is when the VirtualService last left an upstream or a host.
@@ -77,12 +79,13 @@ type progress struct {
 
 func newMemory(c clock.PassiveClock) *memory {
 	return &memory{
-		clock:   c,
-		written: map[reference]client.Object{},
-		gone:    map[types.UID]bool{},
-		status:  map[types.NamespacedName]*v1alpha1.ExternalRoute{},
-		routes:  map[types.NamespacedName]*progress{},
-		waiting: map[reference]types.NamespacedName{},
+		clock:    c,
+		written:  map[reference]client.Object{},
+		underWay: map[reference]client.Object{},
+		gone:     map[types.UID]bool{},
+		status:   map[types.NamespacedName]*v1alpha1.ExternalRoute{},
+		routes:   map[types.NamespacedName]*progress{},
+		waiting:  map[reference]types.NamespacedName{},
 	}
 }
 
@@ -102,13 +105,48 @@ func (m *memory) forget(route types.NamespacedName) {
 	maps.DeleteFunc(m.waiting, func(_ reference, waiter types.NamespacedName) bool { return waiter == route })
 }
 
-// wrote remembers an object as the API server answered it, until the cache has it.
+// writing is told before an object is written; the function that it returns, after that.
+func (m *memory) writing(key reference) (done func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.underWay[key] = nil
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.underWay, key)
+	}
+}
+
+// believed is how long the cache may lag behind. An object that it has not shown by then has been deleted while the watch was cut.
+const believed = 30 * time.Second
+
+// wrote remembers an object as the API server answered it, until the cache has it. The cache may have had it, and lost it again, before the answer came.
 func (m *memory) wrote(route *v1alpha1.ExternalRoute, object client.Object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := referenceTo(object)
+	if seen := m.underWay[key]; seen != nil && !newer(object, seen) {
+		return
+	}
 	m.written[key] = object
-	m.progressOf(route).unseen[key] = true
+	p := m.progressOf(route)
+	if p.unseen == nil { // a route at rest has none, and there are many at rest
+		p.unseen = map[reference]time.Time{}
+	}
+	p.unseen[key] = m.clock.Now()
+}
+
+// untilDoubt is when something that was written is no longer to be believed if the cache does not show it: 0 where it has shown everything.
+func (m *memory) untilDoubt(route *v1alpha1.ExternalRoute) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var first time.Duration
+	for _, at := range m.progressOf(route).unseen {
+		if left := max(believed-m.clock.Since(at), time.Millisecond); first == 0 || left < first {
+			first = left
+		}
+	}
+	return first
 }
 
 // overlay puts what was written, and not seen since, over what the cache says that the route owns.
@@ -116,8 +154,12 @@ func (m *memory) overlay(route *v1alpha1.ExternalRoute, owned map[reference]clie
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	unseen := m.progressOf(route).unseen
-	for key := range unseen {
+	for key, at := range unseen {
 		ours, waits := m.written[key]
+		if waits && m.clock.Since(at) >= believed {
+			delete(m.written, key)
+			waits = false
+		}
 		if cached, found := owned[key]; waits && found && !newer(ours, cached) {
 			delete(m.written, key)
 			waits = false
@@ -130,6 +172,9 @@ func (m *memory) overlay(route *v1alpha1.ExternalRoute, owned map[reference]clie
 		default: // released
 			delete(owned, key)
 		}
+	}
+	if len(unseen) == 0 {
+		m.progressOf(route).unseen = nil
 	}
 	for key, object := range owned {
 		if m.gone[object.GetUID()] {
@@ -165,6 +210,9 @@ func (m *memory) observed(object client.Object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := referenceTo(object)
+	if _, writing := m.underWay[key]; writing {
+		m.underWay[key] = object
+	}
 	if ours, waits := m.written[key]; waits && !newer(ours, object) {
 		delete(m.written, key)
 	}
@@ -194,11 +242,25 @@ func (m *memory) recallStatus(route *v1alpha1.ExternalRoute) {
 	}
 }
 
+// observedRoute is told of every version of a route that the cache shows.
+func (m *memory) observedRoute(route client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := client.ObjectKeyFromObject(route)
+	if ours, known := m.status[key]; known && !newer(ours, route) {
+		delete(m.status, key)
+	}
+}
+
 // wroteUpstream notes when the write of a ServiceEntry or a DestinationRule returned.
 func (m *memory) wroteUpstream(route *v1alpha1.ExternalRoute, object reference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.progressOf(route).upstreams[object] = m.clock.Now()
+	p := m.progressOf(route)
+	if p.upstreams == nil {
+		p.upstreams = map[reference]time.Time{}
+	}
+	p.upstreams[object] = m.clock.Now()
 }
 
 // moved notes when the VirtualService left an upstream or a host.
@@ -270,7 +332,7 @@ func (m *memory) sinceMoved(route *v1alpha1.ExternalRoute) time.Duration {
 func (m *memory) progressOf(route *v1alpha1.ExternalRoute) *progress {
 	key := client.ObjectKeyFromObject(route)
 	if m.routes[key] == nil {
-		m.routes[key] = &progress{unseen: map[reference]bool{}, upstreams: map[reference]time.Time{}}
+		m.routes[key] = &progress{}
 	}
 	return m.routes[key]
 }

@@ -96,7 +96,11 @@ func (r *Reconciler) reconcile(ctx context.Context, route *v1alpha1.ExternalRout
 	result := r.program(ctx, route, facts, objects, refusal)
 	r.settleClaims(route, facts, objects, refusal)
 	err = r.report(ctx, route, facts, objects, refusal, result)
-	return ctrl.Result{RequeueAfter: result.again}, errors.Join(result.err, err)
+	again := result.again
+	if doubt := r.memory.untilDoubt(route); doubt > 0 && (again == 0 || doubt < again) {
+		again = doubt
+	}
+	return ctrl.Result{RequeueAfter: again}, errors.Join(result.err, err)
 }
 
 // start remembers when this process began to reconcile, and what stood then.

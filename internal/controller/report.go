@@ -151,6 +151,9 @@ func (r *Reconciler) tellReady(route *v1alpha1.ExternalRoute, before, after *v1a
 	if old != nil && old.Status == now.Status && old.Reason == now.Reason {
 		return
 	}
+	if (old == nil || old.Status == metav1.ConditionUnknown) && now.Status == metav1.ConditionTrue {
+		return // that a new route works at once is in its status, and one more write for every route is not worth the word
+	}
 	kind := corev1.EventTypeNormal
 	if stalls[now.Reason] || now.Reason == v1alpha1.ReasonApplyFailed {
 		kind = corev1.EventTypeWarning

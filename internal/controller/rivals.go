@@ -80,7 +80,7 @@ func claimsOf(objects *translate.Objects, clusterDomain string) []conflict.Claim
 // foreignHosts tells of VirtualServices and HTTPRoutes of other people that serve one of the hosts.
 func (r *Reconciler) foreignHosts(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) (field.ErrorList, error) {
 	var problems field.ErrorList
-	ours := conflict.VirtualServiceFacts(objects.VirtualService, r.options.ClusterDomain)
+	ours := conflict.VirtualServiceFacts(objects.VirtualService, r.options.ClusterDomain).On(uint32(route.Spec.Port)) //nolint:gosec // 1..65535 by schema
 	if live := liveVirtualService(f, objects); live != nil {
 		ours.Created = live.CreationTimestamp.Time
 	}
@@ -110,7 +110,8 @@ func (r *Reconciler) foreignHosts(ctx context.Context, route *v1alpha1.ExternalR
 			continue
 		}
 		problems = append(problems, field.Invalid(objects.HostPaths[i], name, fmt.Sprintf(
-			"is served by %s %s/%s too, and Istio leaves open which of the two it follows: take the Service out of one of them", rival.kind, rival.Namespace, rival.Name)))
+			"is served by %s %s/%s too, and Istio leaves open which of the two it follows: take the Service out of one of them",
+			rival.kind, rival.Namespace, rival.Name)))
 	}
 	return problems, nil
 }

@@ -65,7 +65,10 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	}
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
-		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+			r.memory.observedRoute(e.ObjectNew)
+			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
+		}})).
 		Watches(&corev1.Service{}, r.onService()).
 		WatchesRawSource(source.Channel(woken, &handler.TypedEnqueueRequestForObject[*v1alpha1.ExternalRoute]{})).
 		WithOptions(controller.Options{

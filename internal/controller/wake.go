@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"unique"
 
 	"google.golang.org/protobuf/proto"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -163,6 +164,7 @@ func stripped(object any) (any, error) {
 		return object, nil // a tombstone
 	}
 	o.SetManagedFields(nil)
+	internMeta(o)
 	foreign := routeOwner(o) == nil
 	switch o := o.(type) {
 	case *v1alpha1.ExternalRoute:
@@ -189,6 +191,11 @@ func stripped(object any) (any, error) {
 		if foreign {
 			conflict.StripVirtualService(o)
 		}
+		for _, route := range o.Spec.Http {
+			for i, name := range route.GetHeaders().GetRequest().GetRemove() {
+				route.Headers.Request.Remove[i] = intern(name)
+			}
+		}
 	case *unstructured.Unstructured:
 		stripHTTPRoute(o)
 	}
@@ -196,6 +203,24 @@ func stripped(object any) (any, error) {
 		stripMeta(o)
 	}
 	return object, nil
+}
+
+// intern makes equal strings one: what all routes have in common is kept once.
+func intern(s string) string { return unique.Make(s).Value() }
+
+func internMeta(o metav1.Object) {
+	o.SetNamespace(intern(o.GetNamespace()))
+	if labels := o.GetLabels(); len(labels) > 0 {
+		interned := make(map[string]string, len(labels))
+		for key, value := range labels {
+			interned[intern(key)] = intern(value)
+		}
+		o.SetLabels(interned)
+	}
+	owners := o.GetOwnerReferences()
+	for i := range owners {
+		owners[i].APIVersion, owners[i].Kind = intern(owners[i].APIVersion), intern(owners[i].Kind)
+	}
 }
 
 // stripMeta keeps of somebody else's labels and annotations those that hand the object over.

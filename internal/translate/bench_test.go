@@ -41,6 +41,7 @@ func BenchmarkTranslate(b *testing.B) {
 }
 
 func measure(b *testing.B, name string, do func()) {
+	b.Helper()
 	b.Run(name, func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -29,7 +29,7 @@ func (c *ControlPlane) Kill(name string) (start func(flags ...string) error, err
 	if err != nil {
 		return nil, err
 	}
-	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
 		return nil, fmt.Errorf("read the flags of %s: %w", name, err)
 	}

@@ -194,11 +194,11 @@ func host(d *drawing) string {
 	case 3, 4: // a name that an existing Service could have
 		return label(d) + "." + d.one(d.namespace, label(d))
 	default:
-		name := label(d)
+		labels := []string{label(d)}
 		for range rapid.IntRange(0, 3).Draw(d.t, "labels") {
-			name += "." + label(d)
+			labels = append(labels, label(d))
 		}
-		return name + d.one(".com", ".org", ".io", ".dev", ".example")
+		return strings.Join(labels, ".") + d.one(".com", ".org", ".io", ".dev", ".example")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,7 +111,8 @@ func (d *dice) pair() pair {
 	switch p.Kind {
 	case "VirtualService":
 		rival := d.virtualService(route.Spec.Port == 80)
-		if _, beats := conflict.Beats(conflict.VirtualServiceFacts(rival, translate.DefaultClusterDomain), facts(objects.VirtualService)); beats {
+		ours := facts(objects.VirtualService).On(uint32(route.Spec.Port)) //nolint:gosec // 1..65535 by schema
+		if _, beats := conflict.Beats(facts(rival), ours); beats {
 			p.Verdict = "Istio prefers the rival"
 		}
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
@@ -146,10 +148,8 @@ func clash(a, b *translate.Objects) string {
 		return conflict.ClaimsOf(o.VirtualService, o.Services, o.ServiceEntries, o.DestinationRules, translate.DefaultClusterDomain)
 	}
 	for _, mine := range claims(a) {
-		for _, theirs := range claims(b) {
-			if mine.Clashes(theirs) {
-				return "both claim " + mine.Key
-			}
+		if slices.ContainsFunc(claims(b), mine.Clashes) {
+			return "both claim " + mine.Key
 		}
 	}
 	return ""
@@ -242,7 +242,8 @@ func (d *dice) serviceEntry() *networkingv1.ServiceEntry {
 	for _, p := range []*istio.ServicePort{
 		{Number: 443, Name: one(d, "https", "https", "tls"), Protocol: one(d, "TLS", "HTTPS", "HTTPS", "HTTP", "TCP")},
 		{Number: 8443, Name: one(d, "https-8443", "https-8443", "https-other"), Protocol: "TLS"},
-		{Number: 80, Name: "http", Protocol: one(d, "HTTP", "TCP")}, {Number: 8080, Name: "http-8080", Protocol: "HTTP"},
+		{Number: 80, Name: "http", Protocol: one(d, "HTTP", "TCP")},
+		{Number: 8080, Name: "http-8080", Protocol: "HTTP"},
 	} {
 		if p.TargetPort = one[uint32](d, 0, 0, 0, 9443); d.IntN(2) == 0 || len(e.Spec.Ports) == 0 {
 			e.Spec.Ports = append(e.Spec.Ports, p)

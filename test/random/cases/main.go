@@ -79,7 +79,7 @@ func run(from, seeds, workers int, o options) error {
 		})
 	}
 	group.Wait()
-	return errors.Join(append(problems, out.Flush())...)
+	return errors.Join(errors.Join(problems...), out.Flush())
 }
 
 func try(generator *random.Generator, seed int, o options) (r result, admitted bool) {
