@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -146,8 +147,13 @@ func (c *cluster) audit(ctx context.Context, namespace string, expected map[stri
 			findings = append(findings, finding{leftOver, fmt.Sprintf("%s of namespace %s", key, namespace)})
 		}
 	}
-	slices.SortFunc(findings, func(a, b finding) int { return slices.Compare([]string{a.kind, a.what}, []string{b.kind, b.what}) })
-	return findings, nil
+	return inOrder(findings), nil
+}
+
+// inOrder is each finding once.
+func inOrder(findings []finding) []finding {
+	slices.SortFunc(findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.what, b.what)) })
+	return slices.Compact(findings)
 }
 
 // mesh is what the translation of a route asks about, as the cluster is.
@@ -281,5 +287,5 @@ func (b *books) auditWay() []finding {
 			}
 		}
 	}
-	return findings
+	return inOrder(findings)
 }
