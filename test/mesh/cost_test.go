@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -145,7 +146,7 @@ func parse(t *testing.T, text string) []*unstructured.Unstructured {
 	for {
 		object := &unstructured.Unstructured{}
 		switch err := decoder.Decode(object); {
-		case err == io.EOF: //nolint:errorlint // the decoder's own
+		case errors.Is(err, io.EOF):
 			return objects
 		case err != nil:
 			t.Fatal(err)
