@@ -4,11 +4,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
@@ -20,6 +22,8 @@ type flags struct {
 	version bool
 
 	watchNamespaces namespaces
+	watchLabels     string
+	routes          labels.Selector
 	controller      controller.Options
 
 	leaderElect   bool
@@ -58,6 +62,8 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	f := &flags{}
 	set.BoolVar(&f.version, "version", false, "Print the version and end.")
 	set.Var(&f.watchNamespaces, "watch-namespaces", "Namespaces whose routes are served, separated by commas. If left out, all.")
+	set.StringVar(&f.watchLabels, "watch-label-selector", "",
+		"Labels of the routes that are served, such as shard=a. Several operators share a cluster so; the routes of a namespace are to have one. If left out, all.")
 	set.StringVar(&f.controller.ClusterDomain, "cluster-domain", translate.DefaultClusterDomain, "The cluster's DNS domain.")
 	set.DurationVar(&f.controller.Settle, "settle", 3*time.Second,
 		"How long new upstreams stand beside the old ones before traffic moves over, and the old ones after it.")
@@ -85,12 +91,27 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	return f, nil
 }
 
+// lease is the name of the lease by which replicas take turns: those that serve the same routes.
+func (f *flags) lease() string {
+	const name = "externalroute.networking.externalroute.io"
+	if f.routes.Empty() {
+		return name
+	}
+	h := fnv.New32a()
+	h.Write([]byte(f.routes.String()))
+	return fmt.Sprintf("%s-%08x", name, h.Sum32())
+}
+
 func (f *flags) check() error {
 	var mistakes []error
 	for _, namespace := range f.watchNamespaces {
 		if messages := validation.IsDNS1123Label(namespace); len(messages) > 0 {
 			mistakes = append(mistakes, fmt.Errorf("--watch-namespaces %q: %s", namespace, strings.Join(messages, "; ")))
 		}
+	}
+	var err error
+	if f.routes, err = labels.Parse(f.watchLabels); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("--watch-label-selector: %w", err))
 	}
 	if messages := validation.IsDNS1123Subdomain(f.controller.ClusterDomain); len(messages) > 0 {
 		mistakes = append(mistakes, fmt.Errorf("--cluster-domain %q: %s", f.controller.ClusterDomain, strings.Join(messages, "; ")))

@@ -55,7 +55,7 @@ func TestTheCacheHoldsTheNamespacesWatched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		options := cacheOptions(f.watchNamespaces)
+		options := cacheOptions(f)
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(options.DefaultNamespaces))); diff != "" {
 			t.Errorf("%q: %s", list, diff)
 		}

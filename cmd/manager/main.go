@@ -60,12 +60,12 @@ func run(ctx context.Context, f *flags) error {
 	config.DisableCompression = true // a cluster's network is faster than gzip
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        newScheme(),
-		Cache:                         cacheOptions(f.watchNamespaces),
+		Cache:                         cacheOptions(f),
 		Metrics:                       metricsOptions(f),
 		HealthProbeBindAddress:        f.probeAddress,
 		PprofBindAddress:              f.pprofAddress,
 		LeaderElection:                f.leaderElect,
-		LeaderElectionID:              "externalroute.networking.externalroute.io",
+		LeaderElectionID:              f.lease(),
 		LeaderElectionNamespace:       f.leaderNS,
 		LeaseDuration:                 &f.leaseDuration,
 		RenewDeadline:                 &f.renewDeadline,
@@ -78,7 +78,7 @@ func run(ctx context.Context, f *flags) error {
 	if err := errors.Join(addChecks(mgr), controller.Setup(ctx, mgr, f.controller)); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.watchNamespaces)
+	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.watchNamespaces, "watchLabelSelector", f.watchLabels)
 	return mgr.Start(ctx)
 }
 
@@ -97,9 +97,9 @@ func newScheme() *runtime.Scheme {
 }
 
 // cacheOptions limit what is watched to some namespaces, where any are named.
-func cacheOptions(watched namespaces) cache.Options {
-	options := controller.CacheOptions()
-	for _, namespace := range watched {
+func cacheOptions(f *flags) cache.Options {
+	options := controller.CacheOptions(f.routes)
+	for _, namespace := range f.watchNamespaces {
 		if options.DefaultNamespaces == nil {
 			options.DefaultNamespaces = map[string]cache.Config{}
 		}

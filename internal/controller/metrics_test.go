@@ -162,7 +162,7 @@ func TestTheDocumentSaysWhatTheOperatorTells(t *testing.T) {
 	page := template.Must(template.New("metrics.md.tmpl").Funcs(template.FuncMap{
 		"lower": func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
 		"labels": func(m *dto.MetricFamily) string {
-			return strings.Join(labels(m.Metric[0], (*dto.LabelPair).GetName), "`, `")
+			return strings.Join(labelsOf(m.Metric[0], (*dto.LabelPair).GetName), "`, `")
 		},
 		"example": func(m *dto.MetricFamily) string { return examples[m.GetName()] },
 	}).ParseFiles("testdata/metrics.md.tmpl"))
@@ -212,7 +212,7 @@ func (s *story) tells(what string, want map[string]string) {
 				if m.Gauge.GetValue() != 1 {
 					return m.String()
 				}
-				values := labels(m, (*dto.LabelPair).GetValue) // condition, name, namespace, reason, status
+				values := labelsOf(m, (*dto.LabelPair).GetValue) // condition, name, namespace, reason, status
 				if values[2] == s.namespace {
 					got[values[0]] = values[4] + " " + values[3]
 				}
@@ -252,7 +252,7 @@ func values(t *testing.T, name string) map[string]float64 {
 	t.Helper()
 	all := map[string]float64{}
 	for _, m := range family(t, name).Metric {
-		all[strings.Join(labels(m, (*dto.LabelPair).GetValue), " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		all[strings.Join(labelsOf(m, (*dto.LabelPair).GetValue), " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 	}
 	return all
 }
@@ -264,7 +264,7 @@ func timed(t *testing.T) uint64 {
 }
 
 // labels are the names or the values of a series' labels, ordered by name.
-func labels(m *dto.Metric, part func(*dto.LabelPair) string) []string {
+func labelsOf(m *dto.Metric, part func(*dto.LabelPair) string) []string {
 	var all []string
 	for _, l := range m.Label {
 		all = append(all, part(l))

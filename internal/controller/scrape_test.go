@@ -45,7 +45,7 @@ func BenchmarkScrape(b *testing.B) {
 		b.Fatal(err)
 	}
 	fill(b, cluster, routes)
-	options := CacheOptions()
+	options := CacheOptions(nil)
 	options.Scheme = scheme
 	filled, err := cache.New(plane.Config, options)
 	if err != nil {

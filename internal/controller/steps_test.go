@@ -167,20 +167,28 @@ func message(route *v1alpha1.ExternalRoute, condition string) string {
 func (s *story) objects() []string {
 	s.Helper()
 	var names []string
-	for _, list := range []client.ObjectList{
-		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{},
-	} {
+	for _, list := range generatedLists() {
 		if err := s.client.List(s.Context(), list, client.InNamespace(s.namespace)); err != nil {
 			s.Fatal(err)
 		}
 		kind := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", list), "*v1."), "List")
-		_ = meta.EachListItem(list, func(o runtime.Object) error {
-			names = append(names, kind+"/"+o.(client.Object).GetName())
-			return nil
-		})
+		eachObject(list, func(o client.Object) { names = append(names, kind+"/"+o.GetName()) })
 	}
 	slices.Sort(names)
 	return names
+}
+
+func generatedLists() []client.ObjectList {
+	return []client.ObjectList{
+		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{},
+	}
+}
+
+func eachObject(list client.ObjectList, do func(client.Object)) {
+	_ = meta.EachListItem(list, func(o runtime.Object) error {
+		do(o.(client.Object)) //nolint:forcetypeassert // a list of objects
+		return nil
+	})
 }
 
 func (s *story) only(want ...string) {

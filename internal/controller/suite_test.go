@@ -15,6 +15,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -133,34 +134,39 @@ func scheme() *runtime.Scheme {
 }
 
 // startOperator starts the operator in this process and returns when its caches are filled.
-func (c *cluster) startOperator() error {
+func (c *cluster) startOperator() (err error) {
+	c.end, c.done, err = c.runOperator(labels.Everything())
+	return err
+}
+
+// runOperator starts an operator for some routes.
+func (c *cluster) runOperator(routes labels.Selector) (end context.CancelFunc, done chan error, err error) {
 	mgr, err := ctrl.NewManager(c.operator, ctrl.Options{
 		Scheme:     scheme(),
-		Cache:      controller.CacheOptions(),
+		Cache:      controller.CacheOptions(routes),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	var ctx context.Context
-	ctx, c.end = context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.Background())
 	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4}
 	if err := controller.Setup(ctx, mgr, options); err != nil {
-		return err
+		return end, nil, err
 	}
-	c.done = make(chan error, 1)
+	done = make(chan error, 1)
 	go func() {
 		err := mgr.Start(ctx)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "the operator stopped:", err)
 		}
-		c.done <- err
+		done <- err
 	}()
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
-		return errors.New("the operator's caches were not filled")
+		return end, done, errors.New("the operator's caches were not filled")
 	}
-	return nil
+	return end, done, nil
 }
 
 func (c *cluster) stopOperator() error {

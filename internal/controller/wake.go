@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -152,9 +153,13 @@ func (r *Reconciler) byKey(ctx context.Context, index, key string) []reconcile.R
 	return requests
 }
 
-// CacheOptions keep the cache as small as the routes ask for. (One function for all kinds: to name those of Istio here, they would have to be there.)
-func CacheOptions() cache.Options {
-	return cache.Options{DefaultTransform: stripped}
+// CacheOptions keep the cache as small as the routes ask for: those whose labels the selector takes, or all. (One function for all kinds: to name those
+// of Istio here, they would have to be there.)
+func CacheOptions(routes labels.Selector) cache.Options {
+	return cache.Options{
+		DefaultTransform: stripped,
+		ByObject:         map[client.Object]cache.ByObject{&v1alpha1.ExternalRoute{}: {Label: routes}},
+	}
 }
 
 // stripped drops from an object what nobody reads. Of an object that no route controls, its name, its owner and what makes it a rival remain.
@@ -175,9 +180,9 @@ func stripped(object any) (any, error) {
 	case *networkingv1.ServiceEntry:
 		proto.Reset(&o.Status)
 		if foreign {
-			labels := o.Labels // Istio merges by them
+			merged := o.Labels // Istio merges by them
 			stripMeta(o)
-			o.Labels = labels
+			o.Labels = merged
 			conflict.StripServiceEntry(o)
 		}
 		return object, nil
@@ -210,9 +215,9 @@ func intern(s string) string { return unique.Make(s).Value() }
 
 func internMeta(o metav1.Object) {
 	o.SetNamespace(intern(o.GetNamespace()))
-	if labels := o.GetLabels(); len(labels) > 0 {
-		interned := make(map[string]string, len(labels))
-		for key, value := range labels {
+	if own := o.GetLabels(); len(own) > 0 {
+		interned := make(map[string]string, len(own))
+		for key, value := range own {
 			interned[intern(key)] = intern(value)
 		}
 		o.SetLabels(interned)

@@ -1,0 +1,83 @@
+package controller_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/test/controlplane"
+)
+
+// Two operators share a cluster by labels of routes; a route that changes hands is neither lost nor written twice.
+func TestTwoOperatorsShareACluster(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.stop()
+	for _, shard := range []string{"shard=a", "shard=b"} {
+		selector, err := labels.Parse(shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, done, err := c.runOperator(selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			end()
+			<-done
+		}()
+	}
+	s := tellIn(t, c)
+	const routes = 20
+	name := func(i int) string { return fmt.Sprintf("web-%02d", i) }
+	label := func(i int, shard string) {
+		edit(s, s.read(name(i)), func(r *v1alpha1.ExternalRoute) { r.Labels = map[string]string{"shard": shard} })
+	}
+	for i := range routes {
+		s.route(name(i), fmt.Sprintf("hosts: [web-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))
+		label(i, []string{"a", "b"}[i%2])
+	}
+	for i := range routes {
+		s.ready(name(i))
+	}
+	if writes := s.requests.writes(s.namespace); len(writes) != 5*routes {
+		t.Errorf("%d writes for %d routes", len(writes), routes)
+	}
+	before := s.versions()
+	for i := range routes { // everybody changes hands
+		label(i, []string{"b", "a"}[i%2])
+	}
+	s.quiet()
+	if diff := cmp.Diff(before, s.versions()); diff != "" {
+		t.Errorf("objects were written when their routes changed hands:\n%s", diff)
+	}
+	s.route(name(0), "hosts: [web-0]\ndestinations: [{url: 'https://elsewhere.example.com'}]") // the new hands work
+	label(0, "b")
+	s.until("the move should be made", func() string { return cmp.Diff("elsewhere.example.com", s.serves(name(0))) })
+	s.delete(s.virtualService(name(1)))
+	s.until("it should be made again", func() string {
+		if len(s.objects()) < 4*routes {
+			return fmt.Sprint(len(s.objects()))
+		}
+		return ""
+	})
+}
+
+// versions are the resource versions of the namespace's generated objects.
+func (s *story) versions() map[string]string {
+	s.Helper()
+	versions := map[string]string{}
+	for _, list := range generatedLists() {
+		if err := s.client.List(s.Context(), list, client.InNamespace(s.namespace)); err != nil {
+			s.Fatal(err)
+		}
+		eachObject(list, func(o client.Object) { versions[fmt.Sprintf("%T/%s", o, o.GetName())] = o.GetResourceVersion() })
+	}
+	return versions
+}
