@@ -138,3 +138,6 @@ func valuesFiles(t *testing.T) []string {
 	}
 	return files
 }
+
+// valuesOf is the flag for one of them.
+func valuesOf(name string) string { return "--values=" + chart + "/ci/" + name + "-values.yaml" }

@@ -31,7 +31,7 @@ func TestARelease(t *testing.T) {
 
 	c.helm(t, c.KubeconfigFile, append([]string{"install", "externalroute", previousChart(t), "--namespace=operators", "--wait"}, first.values()...)...)
 	manager := c.runManager(t, release, first)
-	c.kubectl(t, "apply", "--namespace=shop", "--filename="+filepath.Join(root, "config/samples/smallest.yaml"))
+	c.kubectl(t, "apply", "--namespace=shop", "--filename="+root+"/config/samples/smallest.yaml")
 	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=1m", "externalroute/webserver")
 	installed := c.everythingOf(t, "shop", "webserver")
 	if len(installed) != 5 {
@@ -76,7 +76,7 @@ func TestARelease(t *testing.T) {
 	}
 }
 
-// previousChart is the chart of the last tag, else the first that was committed, else, outside of a repository, this one.
+// previousChart is the chart of the last version that was tagged, else the first that was committed, else, outside of a repository, this one.
 func previousChart(t *testing.T) string {
 	t.Helper()
 	git := func(args ...string) string {
@@ -89,7 +89,7 @@ func previousChart(t *testing.T) string {
 		return chart
 	}
 	revision := added[len(added)-1]
-	if tag := git("describe", "--tags", "--abbrev=0"); tag != "" && git("ls-tree", tag, "charts/externalroute") != "" {
+	if tag := git("describe", "--tags", "--abbrev=0", "--match=v[0-9]*"); tag != "" && git("ls-tree", tag, "charts/externalroute") != "" {
 		revision = tag
 	}
 	t.Log("The upgrade is from the chart of " + revision)
@@ -171,7 +171,7 @@ func TestSomeNamespaces(t *testing.T) {
 	}
 	p := freePorts(t)
 	c.helm(t, kubeconfig, append([]string{
-		"install", "externalroute", chart, "--namespace=operators", "--wait", "--values=" + filepath.Join(chart, "ci/namespaces-values.yaml"),
+		"install", "externalroute", chart, "--namespace=operators", "--wait", valuesOf("namespaces"),
 	}, p.values()...)...)
 	if global := c.kubectl(t, "get", "clusterroles,clusterrolebindings", "--selector=app.kubernetes.io/instance=externalroute", "--output=name"); global != "" {
 		t.Errorf("there are rights everywhere:\n%s", global)
@@ -179,7 +179,7 @@ func TestSomeNamespaces(t *testing.T) {
 	manager := c.runManager(t, client.ObjectKey{Namespace: "operators", Name: "externalroute"}, p)
 
 	for _, namespace := range []string{"elsewhere", "billing", "shop"} { // the one that nobody serves first
-		c.kubectl(t, "apply", "--namespace="+namespace, "--filename="+filepath.Join(root, "config/samples/custom-ca.yaml"))
+		c.kubectl(t, "apply", "--namespace="+namespace, "--filename="+root+"/config/samples/custom-ca.yaml")
 	}
 	name := routeOf(t, "custom-ca.yaml")
 	for _, namespace := range []string{"billing", "shop"} {
@@ -205,7 +205,7 @@ func (c *cluster) reason(t *testing.T, namespace, name string) string {
 // routeOf is the name of the route in a sample.
 func routeOf(t *testing.T, sample string) string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, "config/samples", sample))
+	content, err := os.ReadFile(filepath.Join(root, "config", "samples", sample))
 	if err != nil {
 		t.Fatal(err)
 	}

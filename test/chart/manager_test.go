@@ -39,16 +39,19 @@ type ports struct{ health, metrics int }
 
 func freePorts(t *testing.T) ports {
 	t.Helper()
-	var free [2]int
-	for i := range free {
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		free[i] = listener.Addr().(*net.TCPAddr).Port
+	return ports{freePort(t), freePort(t)}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ports{free[0], free[1]}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return listener.Addr().(*net.TCPAddr).Port
 }
 
 // values say the ports to the chart.

@@ -69,8 +69,8 @@ func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
 	}{
 		"config/default":             {kustomize(t, "config/default"), want},
 		"the chart":                  {render(t), want},
-		"the chart, some namespaces": {render(t, "--values="+filepath.Join(chart, "ci/namespaces-values.yaml")), inSomeNamespaces},
-		"the chart, somebody else's": {render(t, "--values="+filepath.Join(chart, "ci/least-values.yaml")), map[string]rights{}},
+		"the chart, some namespaces": {render(t, valuesOf("namespaces")), inSomeNamespaces},
+		"the chart, somebody else's": {render(t, valuesOf("least")), map[string]rights{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := map[string]rights{}
@@ -139,7 +139,7 @@ func TestBindingsAreTheOperatorsAlone(t *testing.T) {
 	}{
 		"config/default":             {kustomize(t, "config/default"), "externalroute-system/externalroute-controller-manager", 3},
 		"the chart":                  {render(t), "operators/externalroute", 3},
-		"the chart, some namespaces": {render(t, "--values="+filepath.Join(chart, "ci/namespaces-values.yaml")), "operators/externalroute", 3},
+		"the chart, some namespaces": {render(t, valuesOf("namespaces")), "operators/externalroute", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := objects(t, c.manifests)

@@ -1,7 +1,6 @@
 package chart_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -22,7 +21,7 @@ func TestPodsAreAdmittedWhereRestricted(t *testing.T) {
 		"config/default":                         kustomize(t, "config/default"),
 		"config/default with all that it offers": allOfConfig(t),
 		"the chart":                              render(t),
-		"the chart with everything":              render(t, "--values="+filepath.Join(chart, "ci/everything-values.yaml")),
+		"the chart with everything":              render(t, valuesOf("everything")),
 	} {
 		for _, object := range objects(t, manifests) {
 			if object.GetKind() != "Deployment" {

@@ -57,7 +57,7 @@ func TestManifestsFitTheSchemasOfTheAPIServer(t *testing.T) {
 		}
 	}
 
-	everything := render(t, "--values="+filepath.Join(chart, "ci/everything-values.yaml"))
+	everything := render(t, valuesOf("everything"))
 	for what, edit := range map[string]*strings.Replacer{
 		"a misspelt field":                      strings.NewReplacer("enableServiceLinks:", "enableServiceLink:"),
 		"a string for a number":                 strings.NewReplacer("containerPort: 8081", "containerPort: many"),
