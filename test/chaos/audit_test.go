@@ -179,7 +179,6 @@ var plantedFaults = map[string]planted{
 	},
 	"a VirtualService leads nowhere": {
 		func(ctx context.Context, r *run) error {
-			var objects *books
 			b, err := r.books(ctx, r.namespace)
 			if err != nil {
 				return err
@@ -214,7 +213,7 @@ func TestTheAuditorFindsWhatIsPlanted(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	b := &bench{cluster: c, seed: 1}
+	b := &bench{cluster: c, seed: 1, patience: time.Minute}
 	if b.manager, err = c.startManager(c.wire.config); err != nil {
 		t.Fatal(err)
 	}

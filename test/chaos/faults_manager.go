@@ -5,10 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -131,4 +133,62 @@ func (r *run) nextLeader(ctx context.Context, last string) (holder string, err e
 		return holder != "" && holder != last, nil
 	})
 	return holder, err
+}
+
+// rightsMissing takes rights from the operator, as an administrator does who finds them too many: to look at ConfigMaps, and to write DestinationRules.
+func rightsMissing(ctx context.Context, r *run) error {
+	role := &rbacv1.ClusterRole{}
+	if err := r.Get(ctx, client.ObjectKey{Name: "externalroute-manager-role"}, role); err != nil {
+		return err
+	}
+	whole := role.DeepCopy()
+	for i := range role.Rules {
+		rule := &role.Rules[i]
+		rule.Resources = slices.DeleteFunc(rule.Resources, func(resource string) bool {
+			return resource == "configmaps" || (resource == "destinationrules" && slices.Contains(rule.Verbs, "patch"))
+		})
+	}
+	role.Rules = append(slices.DeleteFunc(role.Rules, func(rule rbacv1.PolicyRule) bool { return len(rule.Resources) == 0 && len(rule.NonResourceURLs) == 0 }),
+		rbacv1.PolicyRule{APIGroups: []string{"networking.istio.io"}, Resources: []string{"destinationrules"}, Verbs: []string{"list", "watch"}})
+	if err := r.Update(ctx, role); err != nil {
+		return err
+	}
+	if err := r.replaceManager(r.wire.config); err != nil {
+		return err
+	}
+	began := time.Now()
+	// More routes than are worked at at once ask for a ConfigMap, which nobody can look for. One asks for a DestinationRule, and one for neither.
+	for i := r.most; i < 2*r.most+4; i++ {
+		if i%kinds == 0 { // it needs a Service that is not there
+			continue
+		}
+		route := r.draw(i)
+		route.Spec.Destinations = []v1alpha1.Destination{{Name: "to-0", URL: v1alpha1.URL("https://" + nameOf(i) + ".example.net"), TLS: &v1alpha1.TLS{CAConfigMap: "ca"}}}
+		if err := r.put(ctx, route); err != nil {
+			return err
+		}
+	}
+	route := r.draw(2*r.most + 5)
+	route.Spec.Destinations = []v1alpha1.Destination{{Name: "to-0", URL: v1alpha1.URL("https://" + route.Name + ".example.net")}}
+	if err := r.put(ctx, route); err != nil {
+		return err
+	}
+	if err := r.says(ctx, route.Name, v1alpha1.ReasonApplyFailed, "forbidden"); err != nil {
+		return err
+	}
+	r.say("a route that was refused said so after %.1f s", time.Since(began).Seconds())
+	for i := r.most; i < 2*r.most+4; i++ {
+		if i%kinds == 0 {
+			continue
+		}
+		if err := r.says(ctx, nameOf(i), v1alpha1.ReasonPending, ""); err != nil {
+			return err
+		}
+	}
+	r.repairs += 10 * r.most // tries with growing pauses
+	if err := r.Get(ctx, client.ObjectKeyFromObject(role), role); err != nil {
+		return err
+	}
+	role.Rules = whole.Rules
+	return r.Update(ctx, role)
 }

@@ -26,6 +26,8 @@ func main() {
 	flag.Uint64Var(&b.seed, "seed", uint64(time.Now().UnixNano()), "What is random follows from it, save the speed of the machine.") //nolint:gosec // any will do
 	flag.IntVar(&b.kills, "kills", 0, "How often the manager is killed. If 0, 200 times in the long form and 15 times in the short one.")
 	only := flag.String("only", "", "Faults whose names contain this, and no others.")
+	flag.DurationVar(&b.patience, "patience", 3*time.Minute,
+		"How long the cluster may take to heal. The pauses of caches, and of the retry of what failed, grow up to half a minute, and some are of a minute.")
 	keep := flag.Bool("keep", false, "Keep logs.")
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())

@@ -55,6 +55,8 @@ type bench struct {
 	long    bool
 	seed    uint64
 	kills   int
+	// patience is how long the cluster may take to heal.
+	patience time.Duration
 
 	killed, audited, acts, written int
 	found                          []finding
@@ -66,9 +68,6 @@ func (b *bench) randomOf(what string) *rand.Rand {
 	h.Write([]byte(what))
 	return rand.New(rand.NewPCG(b.seed, h.Sum64())) //nolint:gosec // to be repeated, not secret
 }
-
-// patience is how long a cluster may take to heal. The longest pauses on the way are those of caches and of the retry of what failed, half a minute.
-const patience = 4 * time.Minute
 
 // befall lets one fault befall the cluster, and looks what became of it.
 func (b *bench) befall(ctx context.Context, f fault) error {
@@ -138,7 +137,7 @@ func (r *run) prepare(ctx context.Context) (err error) {
 // settled waits until the namespace is as its routes ask for, and notes what is not in the end.
 func (r *run) settled(ctx context.Context) error {
 	var findings []finding
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, r.patience, true, func(ctx context.Context) (bool, error) {
 		now, err := r.audit(ctx, r.namespace, r.user.routes)
 		if err != nil {
 			return false, nil //nolint:nilerr // the API server may still be on its way
