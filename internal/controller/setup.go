@@ -83,6 +83,9 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		return fmt.Errorf("build the controller: %w", err)
 	}
 	r.configMaps = &configMapWatch{client: mgr.GetClient(), life: ctx, tell: r.wakeAll, watch: func() error {
+		if _, err := mgr.GetCache().GetInformer(ctx, configMapMetadata()); err != nil { // blocks until it is filled, as Watch does not
+			return err
+		}
 		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byIndex(configMapIndex))))
 	}}
 	asked, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
