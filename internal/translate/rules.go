@@ -13,10 +13,6 @@ import (
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
-// maxProgram is the size of a compiled expression that Envoy takes (istio: pkg/bootstrap/config.go, re2.max_program_size.error_level). One expression
-// above it makes Envoy refuse the whole route table of the sidecar.
-const maxProgram = 32768
-
 // checkRule says what the CRD's rules cannot say about one rule.
 func checkRule(rule *v1alpha1.Rule, path *field.Path) field.ErrorList {
 	var problems field.ErrorList
@@ -100,43 +96,19 @@ func checkRegex(expression string, path *field.Path) *field.Error {
 	if err != nil {
 		return field.Invalid(path, expression, err.Error())
 	}
-	program, err := syntax.Compile(parsed.Simplify())
+	size, err := programSize(parsed)
 	if err != nil {
 		return field.Invalid(path, expression, err.Error())
 	}
-	size := programMargin
-	for i := range program.Inst {
-		size += instructions(&program.Inst[i])
-	}
 	if size > maxProgram {
 		return field.Invalid(path, expression, fmt.Sprintf(
-			"compiles to about %d instructions, more than the %d that Envoy takes: use fewer repeats and smaller character classes", size, maxProgram))
+			"compiles to about %d instructions, and Envoy takes %d for sure: use fewer repeats and smaller character classes", size, maxProgram))
 	}
 	return nil
 }
 
 // wideEscape finds escapes of characters above \xff: \x{100} and beyond, \400 and beyond.
 var wideEscape = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}|\\[4-7][0-7]{2}`)
-
-// programMargin is what RE2 adds around an expression, generously.
-const programMargin = 64
-
-// instructions bounds how many of RE2's instructions one of Go's takes, as measured against RE2: it works on bytes, each range of which is one, and needs
-// more than Go for empty matches and alternatives.
-func instructions(inst *syntax.Inst) int {
-	switch inst.Op {
-	case syntax.InstAlt, syntax.InstAltMatch, syntax.InstEmptyWidth:
-		return 2
-	case syntax.InstRune:
-		ranges := 1
-		for i := 2; i < len(inst.Rune) && inst.Rune[i] <= 0xff; i += 2 {
-			ranges++
-		}
-		return ranges
-	default:
-		return 1
-	}
-}
 
 // sorted ranges over a map by its keys, so that problems are told in the same order every time.
 func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
