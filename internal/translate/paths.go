@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -124,7 +125,11 @@ func (b *basePath) add(m *v1alpha1.Match, uri *istio.StringMatch, rewrite *istio
 
 // matchesRoot says whether an expression matches the path "/" as a whole, as Envoy matches.
 func matchesRoot(expression string) bool {
-	compiled, err := regexp.Compile("^(?:" + expression + ")$")
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		return false
+	}
+	compiled, err := regexp.Compile("^(?:" + parsed.String() + ")$") // as written, it may quote to its end: \Q/
 	return err == nil && compiled.MatchString("/")
 }
 
