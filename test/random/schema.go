@@ -99,7 +99,7 @@ func (n *node) holdsText(text string, least int) bool {
 	}
 	problems, _ := n.rules.Validate(context.Background(), nil, nil, text, nil, celconfig.RuntimeCELCostBudget)
 	admitted = len(problems) == 0 && utf8.RuneCountInString(text) >= least
-	if len(text) < 64 && len(n.admitted) < 1<<16 {
+	if len(text) < 64 && len(n.admitted) < 1<<12 {
 		n.admitted[text] = admitted
 	}
 	return admitted
