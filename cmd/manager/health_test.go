@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -44,12 +43,11 @@ func TestProbes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := sync.OnceFunc(func() {
+	t.Cleanup(func() {
 		if err := plane.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(stop)
 	nobody, err := plane.Kubeconfig("nobody")
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +87,9 @@ func TestProbes(t *testing.T) {
 	}
 	eventually(t, "the stranger is ready once he may read", func() bool { return stranger.probe(t, "readyz") == http.StatusOK })
 
-	stop()
+	if _, err := plane.Kill("kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "the standby is not ready without an API server", func() bool { return standby.probe(t, "readyz") == http.StatusInternalServerError })
 	if got := standby.probe(t, "healthz"); got != http.StatusOK {
 		t.Errorf("without an API server a restart helps nobody, yet healthz is %d", got)

@@ -93,11 +93,13 @@ func (a *optionalAPI) left(ctx context.Context) error {
 // Start looks until the operator stops.
 func (a *optionalAPI) Start(ctx context.Context) error {
 	log := ctrl.LoggerFrom(ctx).WithName("discovery").WithValues("group", a.version.Group)
-	for {
+	for failed := false; ; {
 		served, err := a.served()
-		switch {
-		case err != nil:
+		if err != nil && !failed { // once, however long it lasts
 			log.Info("Could not ask for CustomResourceDefinitions", "reason", err.Error())
+		}
+		switch failed = err != nil; {
+		case failed:
 		case served && !a.installed():
 			log.Info("Found CustomResourceDefinitions")
 			if err := a.arrived(ctx); err != nil {
