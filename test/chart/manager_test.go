@@ -24,11 +24,7 @@ import (
 
 // program builds the manager once.
 var program = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "externalroute-chart-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(folder, "manager")
+	path := filepath.Join(tools, "manager")
 	command := exec.Command("go", "build", "-o", path, "./cmd/manager")
 	command.Dir, command.Stderr = root, os.Stderr
 	return path, command.Run()
