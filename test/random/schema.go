@@ -153,6 +153,8 @@ func (n *node) draw(d *drawing, property string) (any, bool) {
 }
 
 func (n *node) drawObject(d *drawing) (any, bool) {
+	d.depth++
+	defer func() { d.depth-- }()
 	object := map[string]any{}
 	names := slices.Sorted(maps.Keys(n.properties))
 	var required, optional []string
@@ -161,7 +163,7 @@ func (n *node) drawObject(d *drawing) (any, bool) {
 			required = append(required, name)
 		} else {
 			optional = append(optional, name)
-			if !d.chance(d.plenty) {
+			if !d.chance(d.wanted(n.properties[name])) {
 				continue
 			}
 		}
@@ -184,6 +186,14 @@ func (n *node) drawObject(d *drawing) (any, bool) {
 	return nil, false
 }
 
+// wanted is in how many cases of sixteen something is there that may be left out: more often where it holds much, and where its parents are rare.
+func (d *drawing) wanted(n *node) int {
+	if n.items != nil && n.items.properties != nil && d.depth == 1 {
+		return 10
+	}
+	return d.plenty + 2*(d.depth-1)
+}
+
 // change makes an object that is refused into another one: something goes that may be missing, or comes anew.
 func (n *node) change(d *drawing, object map[string]any, culprit string, required, optional []string) {
 	if n.properties[culprit] == nil {
@@ -196,7 +206,7 @@ func (n *node) change(d *drawing, object map[string]any, culprit string, require
 		}
 		culprit = there[d.below(len(there))]
 	}
-	if object[culprit] != nil && slices.Contains(optional, culprit) && d.chance(12) {
+	if object[culprit] != nil && slices.Contains(optional, culprit) && d.chance(6) {
 		delete(object, culprit)
 		return
 	}

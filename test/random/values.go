@@ -14,6 +14,7 @@ type drawing struct {
 	namespace string
 	// plenty is how many sixteenths of what may be left out are there.
 	plenty int
+	depth  int
 	// seen are the strings that the spec has already, by property: references and twins are made of them.
 	seen map[string][]string
 }
@@ -117,17 +118,14 @@ func kindOfKeys(property string) string { return property + " keys" }
 
 // value draws a text for a property: one of its kind, one that stands elsewhere in the spec, or anything.
 func (d *drawing) value(property string) string {
-	if twins := d.seen[property]; len(twins) > 0 && d.chance(twinsOf16(property)) {
+	of16 := 2
+	if property == "name" && d.depth > 2 { // a rule's destination is one of the route's
+		of16 = 15
+	}
+	if twins := d.seen[property]; len(twins) > 0 && d.chance(of16) {
 		return twins[d.below(len(twins))]
 	}
 	return d.text(property)
-}
-
-func twinsOf16(property string) int {
-	if property == "name" { // a rule's destination is one of the route's
-		return 8
-	}
-	return 2
 }
 
 func (d *drawing) text(property string) string {
