@@ -29,6 +29,7 @@ var shipped = map[string]rights{
 		"destinationrules.networking.istio.io":                  "create delete list patch watch",
 		"serviceentries.networking.istio.io":                    "create delete list patch watch",
 		"virtualservices.networking.istio.io":                   "create delete list patch watch",
+		"httproutes.gateway.networking.k8s.io":                  "list watch",
 	},
 	"leader-election-role": {
 		"leases.coordination.k8s.io": "create get list patch update watch",
