@@ -67,11 +67,12 @@ func StripServiceEntry(e *networkingv1.ServiceEntry) {
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
 //
-// Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are exported
-// to the namespace by name come before the public ones, and older ones before younger. It adds the ports of others only where all
-// else is equal, the way in which exportTo is written and their labels too. The addresses of all of them are put together by the numbers of their ports, even of those that the namespace does not see (istio:
-// pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go, appendSidecarServices and canMergeServices;
-// pilot/pkg/model/endpointshards.go, CopyEndpoints; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
+// Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are
+// exported to the namespace by name come before the public ones, and older ones before younger. It adds the ports of others only where all else is
+// equal, the way in which exportTo is written and their labels too. The addresses of all of them are put together by the numbers of their ports, even
+// of those that the namespace does not see (istio: pilot/pkg/model/push_context.go, servicesExportedToNamespace; pilot/pkg/model/sidecar.go,
+// appendSidecarServices and canMergeServices; pilot/pkg/model/endpointshards.go, CopyEndpoints; pilot/pkg/networking/core/httproute.go,
+// BuildSidecarOutboundVirtualHosts).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 	if how := e.disturbsPorts(ours); how != "" {
 		return how
@@ -161,9 +162,9 @@ func StripDestinationRule(d *networkingv1.DestinationRule) {
 // Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
 //
 // Istio merges them only where their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
-// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not set
-// itself. Otherwise the youngest without a selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule; pilot/pkg/model/sidecar.go,
-// DestinationRule).
+// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not
+// set itself. Otherwise the youngest without a selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go,
+// mergeDestinationRule; pilot/pkg/model/sidecar.go, DestinationRule).
 func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	home := []string{".", "*", d.Namespace}
 	if !d.Selector && len(d.ExportTo) > 0 && !slices.ContainsFunc(d.ExportTo, func(n string) bool { return slices.Contains(home, n) }) {

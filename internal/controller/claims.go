@@ -71,33 +71,45 @@ func (c *claims) rivalOf(me *claimant, claim conflict.Claim, unknown []claimant)
 	mine := slices.ContainsFunc(me.has, func(h conflict.Claim) bool {
 		return h.Key == claim.Key && h.Share == claim.Share && (h.Port == 0 || claim.Port == 0 || h.Port == claim.Port)
 	})
-	older := func(rival *claimant) bool { return rival != me && rival.Compare(me.Identity) < 0 }
-	var holders, waiters []*claimant
+	if first := oldest(c.holders(me, claim, mine)); first != nil || mine {
+		return first.clash(claim, true)
+	}
+	return oldest(c.waiters(me, claim, unknown)).clash(claim, false)
+}
+
+// holders are the others that have the claim. Where it is the route's own as well, the older of the two keeps it.
+func (c *claims) holders(me *claimant, claim conflict.Claim, mine bool) []*claimant {
+	var holders []*claimant
 	for share, routes := range c.had[claim.Key] {
 		if share == claim.Share && share != "" {
 			continue // however many they are, they get along
 		}
 		for key := range routes {
-			if rival := c.routes[key]; rival != me && (!mine || older(rival)) && slices.ContainsFunc(rival.has, claim.Clashes) {
+			if rival := c.routes[key]; rival != me && (!mine || rival.older(me)) && slices.ContainsFunc(rival.has, claim.Clashes) {
 				holders = append(holders, rival)
 			}
 		}
 	}
-	if first := oldest(holders); first != nil || mine {
-		return first.clash(claim, true)
-	}
+	return holders
+}
+
+// waiters are the others that wait for the claim longer, those among them that were not judged yet.
+func (c *claims) waiters(me *claimant, claim conflict.Claim, unknown []claimant) []*claimant {
+	var waiters []*claimant
 	for key := range c.waited[claim.Key] {
-		if rival := c.routes[key]; older(rival) && slices.ContainsFunc(rival.wants, claim.Clashes) {
+		if rival := c.routes[key]; rival.older(me) && slices.ContainsFunc(rival.wants, claim.Clashes) {
 			waiters = append(waiters, rival)
 		}
 	}
 	for i := range unknown {
-		if rival := &unknown[i]; c.routes[rival.key()] == nil && older(rival) && slices.ContainsFunc(rival.wants, claim.Clashes) {
+		if rival := &unknown[i]; c.routes[rival.key()] == nil && rival.older(me) && slices.ContainsFunc(rival.wants, claim.Clashes) {
 			waiters = append(waiters, rival)
 		}
 	}
-	return oldest(waiters).clash(claim, false)
+	return waiters
 }
+
+func (i *claimant) older(than *claimant) bool { return i != than && i.Compare(than.Identity) < 0 }
 
 func oldest(routes []*claimant) *claimant {
 	if len(routes) == 0 {

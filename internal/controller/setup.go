@@ -56,13 +56,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		return err
 	}
 	woken := make(chan event.TypedGenericEvent[*v1alpha1.ExternalRoute])
-	r.woken = func(key types.NamespacedName) {
-		route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
-		select {
-		case woken <- event.TypedGenericEvent[*v1alpha1.ExternalRoute]{Object: route}:
-		case <-ctx.Done():
-		}
-	}
+	r.woken = waker(ctx, woken)
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
 		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -109,6 +103,17 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		}
 	}
 	return mgr.Add(r.metrics)
+}
+
+// waker hands routes to the queue, as long as the operator lives.
+func waker(ctx context.Context, woken chan<- event.TypedGenericEvent[*v1alpha1.ExternalRoute]) func(types.NamespacedName) {
+	return func(key types.NamespacedName) {
+		route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		select {
+		case woken <- event.TypedGenericEvent[*v1alpha1.ExternalRoute]{Object: route}:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // watches begins and ends to watch kinds that come and go.

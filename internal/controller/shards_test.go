@@ -18,20 +18,18 @@ func TestTwoOperatorsShareACluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.stop()
-	for _, shard := range []string{"shard=a", "shard=b"} {
-		selector, err := labels.Parse(shard)
+	t.Cleanup(c.stop)
+	for _, shard := range []string{"a", "b"} {
+		end, done, err := c.runOperator(labels.SelectorFromSet(labels.Set{"shard": shard}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		end, done, err := c.runOperator(selector)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
+		t.Cleanup(func() {
 			end()
-			<-done
-		}()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	s := tellIn(t, c)
 	const routes = 20

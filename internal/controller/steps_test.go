@@ -186,7 +186,7 @@ func generatedLists() []client.ObjectList {
 
 func eachObject(list client.ObjectList, do func(client.Object)) {
 	_ = meta.EachListItem(list, func(o runtime.Object) error {
-		do(o.(client.Object)) //nolint:forcetypeassert // a list of objects
+		do(o.(client.Object))
 		return nil
 	})
 }

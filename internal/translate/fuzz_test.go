@@ -71,7 +71,7 @@ func FuzzURL(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if uint32(number) != port {
+			if number != uint64(port) {
 				authority = u.Host
 			}
 			port = uint32(number)
@@ -160,8 +160,20 @@ func FuzzHost(f *testing.F) {
 func FuzzBasePath(f *testing.F) {
 	judge := newJudge(f)
 	for _, seed := range [][2]string{
-		{"", "/"}, {"/", "/x"}, {"/a", "/"}, {"/a", "/x"}, {"/a/", "/"}, {"/a/", "/x/"}, {"/a//", "//x"}, {"//", "/x"}, {"/a.b;c=d", "/%2F"}, {"/%2e%2e", "/x"}, {"/$1", "/\\1"},
-		{"/a", "/a"}, {"/(.*)", "/x"}, {"/a&b", "/x?y"},
+		{"", "/"},
+		{"/", "/x"},
+		{"/a", "/"},
+		{"/a", "/x"},
+		{"/a/", "/"},
+		{"/a/", "/x/"},
+		{"/a//", "//x"},
+		{"//", "/x"},
+		{"/a.b;c=d", "/%2F"},
+		{"/%2e%2e", "/x"},
+		{"/$1", "/\\1"},
+		{"/a", "/a"},
+		{"/(.*)", "/x"},
+		{"/a&b", "/x?y"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
