@@ -36,17 +36,15 @@ type cluster struct {
 	binary        string // the manager
 }
 
-// auditPolicy logs what the operator writes, whether it succeeds or not. Events and leases are not about routes.
+// auditPolicy logs who writes routes and what may be generated for them, whether it succeeds or not.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
-- level: None
-  resources: [{group: events.k8s.io}, {group: coordination.k8s.io}]
 - level: Metadata
-  users: ["` + operatorAccount + `"]
   verbs: [create, update, patch, delete, deletecollection]
+  resources: [{group: networking.externalroute.io}, {group: networking.istio.io}, {group: "", resources: [services, services/status]}]
 `
 
 func startCluster(ctx context.Context) (*cluster, error) {

@@ -153,7 +153,7 @@ func lateAnswers(ctx context.Context, r *run) error {
 			if !isGenerated(object) {
 				continue
 			}
-			if err := r.Delete(ctx, object); client.IgnoreNotFound(err) != nil {
+			if err := client.IgnoreNotFound(r.Delete(ctx, object)); err != nil {
 				return err
 			}
 			r.repairs++
@@ -178,14 +178,14 @@ func (r *run) behindRefuser(ctx context.Context) (*refuser, error) {
 	if err := r.replaceManager(refuser.config); err != nil {
 		return nil, err
 	}
-	r.atEnd(r.bench.manager.kill) // before its API server goes
+	r.atEnd(r.manager.kill) // before its API server goes
 	return refuser, r.settled(ctx)
 }
 
 // replaceManager ends the manager and runs another one.
 func (r *run) replaceManager(target *rest.Config, flags ...string) (err error) {
-	r.bench.manager.kill()
+	r.manager.kill()
 	r.repairs += r.most
-	r.bench.manager, err = r.startManager(target, flags...)
+	r.manager, err = r.startManager(target, flags...)
 	return err
 }

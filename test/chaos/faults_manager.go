@@ -48,7 +48,7 @@ func (r *run) killSomewhere(ctx context.Context) error {
 	defer writes.close()
 	after, seen := r.chance.IntN(8), 0
 	for deadline := time.Now().Add(4 * time.Second); seen <= after && time.Now().Before(deadline); {
-		more, err := writes.next()
+		more, _, err := writes.next(r.namespace)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (r *run) killSomewhere(ctx context.Context) error {
 	if err := sleep(ctx, r.upTo(15*time.Millisecond)); err != nil {
 		return err
 	}
-	r.bench.manager.kill()
+	r.manager.kill()
 	r.killed++
 	b, err := r.books(ctx, r.namespace)
 	if err != nil {
@@ -68,7 +68,7 @@ func (r *run) killSomewhere(ctx context.Context) error {
 	}
 	r.findings = append(r.findings, b.auditWay()...)
 	r.repairs++
-	r.bench.manager, err = r.startManager(r.wire.config)
+	r.manager, err = r.startManager(r.wire.config)
 	return err
 }
 
@@ -78,7 +78,7 @@ func leaderKilled(ctx context.Context, r *run) error {
 	if err := r.replaceManager(r.wire.config, flags...); err != nil {
 		return err
 	}
-	r.atEnd(func() { r.bench.manager.kill() }) // the next fault is for one that leads without an election
+	r.atEnd(func() { r.manager.kill() }) // the next fault is for one that leads without an election
 	leader, err := r.nextLeader(ctx, "")
 	if err != nil {
 		return err
@@ -93,8 +93,8 @@ func leaderKilled(ctx context.Context, r *run) error {
 				return err
 			}
 			end := time.Now()
-			r.bench.manager.end(signal)
-			r.bench.manager = standby
+			r.manager.end(signal)
+			r.manager = standby
 			r.killed++
 			r.repairs += r.most
 			route := r.draw(r.chance.IntN(r.most))

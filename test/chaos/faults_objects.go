@@ -41,7 +41,7 @@ func fightingWriter(ctx context.Context, r *run) error {
 				continue
 			}
 			object := objects[r.chance.IntN(len(objects))]
-			if err := r.fight(ctx, object); client.IgnoreNotFound(err) != nil {
+			if err := client.IgnoreNotFound(r.fight(ctx, object)); err != nil {
 				return err
 			}
 			fights++
@@ -284,7 +284,7 @@ func recreatedAtOnce(ctx context.Context, r *run) error {
 		if r.chance.IntN(4) == 0 {
 			how = metav1.DeletePropagationForeground
 		}
-		if err := r.Delete(ctx, route, client.PropagationPolicy(how)); client.IgnoreNotFound(err) != nil {
+		if err := client.IgnoreNotFound(r.Delete(ctx, route, client.PropagationPolicy(how))); err != nil {
 			return err
 		}
 		if err := r.await(ctx, "the end of "+route.Name, func(ctx context.Context) (bool, error) {
@@ -317,7 +317,7 @@ func namespaceDeleted(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		defer counter.close()
+		r.atEnd(counter.close)
 		other := &user{Client: r.Client, namespace: namespace.Name, random: r.randomOf(namespace.Name + " user"), routes: map[string]bool{}, most: r.most}
 		if err := other.create(ctx); err != nil {
 			return err
@@ -334,11 +334,10 @@ func namespaceDeleted(ctx context.Context, r *run) error {
 		}); err != nil {
 			return err
 		}
-		wrote, err := counter.next()
+		wrote, _, err := counter.next(namespace.Name)
 		if err != nil {
 			return err
 		}
-		wrote = slices.DeleteFunc(wrote, func(w write) bool { return w.namespace != namespace.Name })
 		if bound := 20 * other.acts; len(wrote) > bound {
 			r.findings = append(r.findings, finding{hot, fmt.Sprintf("%d writes into a namespace that is being deleted, with %d routes", len(wrote), other.acts)})
 		}

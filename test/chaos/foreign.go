@@ -98,14 +98,14 @@ func (c *cluster) foreign(ctx context.Context, in ...client.ListOption) (snapsho
 }
 
 // touched tells what has become of objects of other people's since the snapshot.
-func (before snapshot) touched(after snapshot) []finding {
+func (s snapshot) touched(after snapshot) []finding {
 	var findings []finding
-	for _, key := range slices.Sorted(maps.Keys(before)) {
+	for _, key := range slices.Sorted(maps.Keys(s)) {
 		now, exists := after[key]
 		switch {
 		case !exists:
 			findings = append(findings, finding{foreignTouched, key + " is gone, or is taken for generated"})
-		case now != before[key]:
+		case now != s[key]:
 			findings = append(findings, finding{foreignTouched, key + " was changed"})
 		}
 	}

@@ -35,8 +35,9 @@ func main() {
 		b.kills = b.times(15, 200)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := b.run(ctx, *only, *keep); err != nil {
+	err := b.run(ctx, *only, *keep)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
 	}

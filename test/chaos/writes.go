@@ -7,16 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
 
-// write is one request of the operator to write something, whatever became of it.
+// write is one request to write something, whatever became of it.
 type write struct {
-	namespace, object, verb string
-	code                    int32
+	by, namespace, object, verb string
+	code                        int32
 }
 
 // writes reads the API server's audit log as it grows.
@@ -38,17 +39,16 @@ func (c *cluster) writesFromNow() (*writes, error) {
 
 func (w *writes) close() { _ = w.file.Close() } // it was read
 
-// next are the writes since the last call.
-func (w *writes) next() ([]write, error) {
-	var all []write
+// next are the writes into a namespace since the last call: the operator's, and those of others that did something.
+func (w *writes) next(namespace string) (operators, others []write, err error) {
 	for {
 		line, err := w.reader.ReadString('\n')
 		w.half += line
 		if errors.Is(err, io.EOF) {
-			return all, nil
+			return operators, others, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		var event auditv1.Event
 		err = json.Unmarshal([]byte(w.half), &event)
@@ -56,11 +56,17 @@ func (w *writes) next() ([]write, error) {
 		if err != nil || event.ObjectRef == nil || event.Stage != auditv1.StageResponseComplete { // a line may be cut where the API server was killed
 			continue
 		}
-		one := write{namespace: event.ObjectRef.Namespace, verb: event.Verb}
+		one := write{by: event.User.Username, namespace: event.ObjectRef.Namespace, verb: event.Verb}
 		one.object = strings.TrimSuffix(event.ObjectRef.Resource+"/"+event.ObjectRef.Name+"/"+event.ObjectRef.Subresource, "/")
 		if event.ResponseStatus != nil {
 			one.code = event.ResponseStatus.Code
 		}
-		all = append(all, one)
+		switch {
+		case one.namespace != namespace:
+		case one.by == operatorAccount:
+			operators = append(operators, one)
+		case one.code < http.StatusBadRequest:
+			others = append(others, one)
+		}
 	}
 }
