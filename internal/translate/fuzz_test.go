@@ -256,7 +256,7 @@ func matchesWhole(expression, text string) bool {
 	compiled := regexp.MustCompile(expression)
 	compiled.Longest()
 	found := compiled.FindStringIndex(text)
-	return found != nil && found[0] == 0 && found[1] == len(text)
+	return len(found) == 2 && found[0] == 0 && found[1] == len(text)
 }
 
 // An expression that is accepted compiles, is accepted in a group too, and sends "/" to the URL as written where it matches that; one that is refused is
