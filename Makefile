@@ -93,7 +93,7 @@ observability-test: ## Test alerts, dashboard, metrics and logs with a real Prom
 
 .PHONY: chaos
 chaos: ## Try faults on a real control plane, and audit what is left; ARGS are its flags
-	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -o bin/ ./cmd/manager; go build -o bin/chaos ./test/chaos; exec bin/chaos $(ARGS)
+	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -C test/chaos -o $(CURDIR)/bin/chaos .; exec bin/chaos $(ARGS)
 
 .PHONY: bench
 bench: ## Measure what routes cost on a real control plane, against a bare client; ARGS are its flags
