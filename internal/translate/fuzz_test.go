@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -255,8 +256,7 @@ func matches(uri *istio.StringMatch, path string) bool {
 func matchesWhole(expression, text string) bool {
 	compiled := regexp.MustCompile(expression)
 	compiled.Longest()
-	found := compiled.FindStringIndex(text)
-	return len(found) == 2 && found[0] == 0 && found[1] == len(text)
+	return slices.Equal(compiled.FindStringIndex(text), []int{0, len(text)})
 }
 
 // An expression that is accepted compiles, is accepted in a group too, and sends "/" to the URL as written where it matches that; one that is refused is

@@ -111,7 +111,7 @@ func (f *flattening) list(root int) []int {
 			f.stack = append(f.stack, int(inst.Arg), int(inst.Out))
 		case syntax.InstNop:
 			f.stack = append(f.stack, int(inst.Out))
-		default: // it reads, or ends
+		default: // the list ends with a character, an assertion, a group's border or the match
 		}
 	}
 	return f.found

@@ -227,7 +227,7 @@ func (b *batchOfRoutes) try(t *testing.T) (problem string) {
 		var missing []string
 		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
 			if refused := refusals.FindAllString(app.Admin(t, "stats?filter=update_rejected"), -1); len(refused) > 0 {
-				problem = "Envoy refuses it: " + strings.Join(append(refused, errorStates(t, app)...), "\n")
+				problem = "Envoy refuses it: " + strings.Join(append(refused, details.FindAllString(app.Admin(t, "config_dump"), -1)...), "\n")
 				return
 			}
 			if missing = b.missing(t, app); len(missing) == 0 {
@@ -266,17 +266,10 @@ func forgetGenerated(t *testing.T) {
 	}
 }
 
-var refusals = regexp.MustCompile(`(?m)^.*update_rejected: [1-9].*$`)
-
-// errorStates are what Envoy says about the resources that it refused.
-func errorStates(t *testing.T, app *bench.App) []string {
-	t.Helper()
-	var details []string
-	for _, found := range regexp.MustCompile(`"details": "(?:[^"\\]|\\.)*"`).FindAllString(app.Admin(t, "config_dump"), -1) {
-		details = append(details, found)
-	}
-	return details
-}
+var (
+	refusals = regexp.MustCompile(`(?m)^.*update_rejected: [1-9].*$`)
+	details  = regexp.MustCompile(`"details": "(?:[^"\\]|\\.)*"`)
+)
 
 // missing are the clusters and hosts that Envoy does not have yet.
 func (b *batchOfRoutes) missing(t *testing.T, app *bench.App) []string {

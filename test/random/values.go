@@ -192,11 +192,11 @@ func host(d *drawing) string {
 	case 3, 4: // a name that an existing Service could have
 		return label(d) + "." + d.one(d.namespace, label(d))
 	default:
-		labels := []string{label(d)}
-		for range rapid.IntRange(0, 3).Draw(d.t, "labels") {
-			labels = append(labels, label(d))
+		var name strings.Builder
+		for range rapid.IntRange(1, 4).Draw(d.t, "labels") {
+			name.WriteString(label(d) + ".")
 		}
-		return strings.Join(labels, ".") + d.one(".com", ".org", ".io", ".dev", ".example")
+		return name.String() + d.one("com", "org", "io", "dev", "example")
 	}
 }
 

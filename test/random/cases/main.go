@@ -40,6 +40,7 @@ func main() {
 	regexes := flag.Bool("regexes", false, "routes that match by regular expressions only, without those that are refused")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many to draw at once; with 1, they come in order")
 	flag.Parse()
+	debug.SetGCPercent(400) // little is kept of a case
 	o := options{namespace: *namespace, bare: *bare, regexes: *regexes}
 	if err := run(*from, *seeds, *workers, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
