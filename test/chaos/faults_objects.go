@@ -88,7 +88,7 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 	case *corev1.Service:
 		patch["metadata"].(map[string]any)["annotations"] = map[string]any{translate.ExportToAnnotation: "*"}
 	case *networkingv1.ServiceEntry:
-		patch["spec"] = map[string]any{"resolution": "NONE"}
+		patch["spec"] = map[string]any{"exportTo": []any{"*"}, "subjectAltNames": []any{"fighter.example.org"}}
 	case *networkingv1.DestinationRule:
 		patch["spec"] = map[string]any{"host": "fighter.example.org", "exportTo": []any{"*"}}
 	case *networkingv1.VirtualService:
