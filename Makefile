@@ -12,6 +12,7 @@ DOCKER    ?= docker
 KUBECTL   ?= kubectl
 TESTFLAGS ?=
 ARGS      ?=
+RANDOM_SEEDS ?= 300000
 
 TOOL      := go tool -modfile=hack/tools/go.mod
 PATIENTLY := hack/tools/patiently.sh
@@ -94,6 +95,14 @@ observability-test: ## Test alerts, dashboard, metrics and logs with a real Prom
 .PHONY: chaos
 chaos: ## Try faults on a real control plane, and audit what is left; ARGS are its flags
 	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -C test/chaos -o $(CURDIR)/bin/chaos .; exec bin/chaos $(ARGS)
+
+.PHONY: random
+random: ## Put hundreds of thousands of random routes through Istio's validators, and thousands through a real Envoy (hours, as root)
+	RANDOM_SEEDS=$(RANDOM_SEEDS) go test -C test/mesh -count=1 -v -timeout 24h -run TestRandomRoutes .
+	RIVAL_PAIRS=2000 go test -C test/mesh -count=1 -v -timeout 6h -run TestRivals .
+	RANDOM_SEEDS=10000 go test -C test/e2e -count=1 -v -timeout 6h -run TestRandomRoutes .
+	RANDOM_SEEDS=1000 go test -C test/e2e -count=1 -v -timeout 6h -run TestRandomRegexes .
+	for target in FuzzURL FuzzHost FuzzBasePath FuzzRegex; do go test ./internal/translate -run '^$$' -fuzz "^$$target\$$" -fuzztime 3m; done
 
 .PHONY: bench
 bench: ## Measure what routes cost on a real control plane, against a bare client; ARGS are its flags
