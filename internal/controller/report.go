@@ -47,6 +47,10 @@ func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, 
 		return fmt.Errorf("write status: %w", err)
 	}
 	r.memory.wroteStatus(route, after, ptr.Deref(configuration.ResourceVersion, ""))
+	cached := &v1alpha1.ExternalRoute{}
+	if err := r.client.Get(ctx, client.ObjectKeyFromObject(route), cached, client.UnsafeDisableDeepCopy); err == nil {
+		r.memory.observedRoute(cached) // its event may have come before the answer
+	}
 	r.tellReady(route, before, after)
 	return nil
 }

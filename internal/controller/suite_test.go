@@ -196,10 +196,14 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 func (r *requests) count(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(request)
+		if err != nil || response.StatusCode == http.StatusTooManyRequests { // a busy API server did not take it
+			return response, err
+		}
 		r.mu.Lock()
 		r.all = append(r.all, request.Method+" "+request.URL.Path)
 		r.mu.Unlock()
-		return next.RoundTrip(request)
+		return response, nil
 	})
 }
 
