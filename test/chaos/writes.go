@@ -22,7 +22,7 @@ type write struct {
 }
 
 // often is how often the operator may write one object within a second: somebody who undoes what it does must not be answered at full speed.
-const often = 20
+const often = 10
 
 // pace is when the operator wrote an object.
 type pace []time.Time
