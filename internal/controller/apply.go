@@ -26,29 +26,34 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// apply brings one object to what is wanted, and says whether it wrote. It writes nothing where the cluster agrees already.
+// apply brings one object to what is wanted, and returns it as it stands then if it wrote. It writes nothing where the cluster agrees already, nor where
+// somebody undoes each repair at once and the pause is not over.
 //
 // Force is used on what the route controls, or was handed. What the cache does not know is applied without it, so that an object that somebody
 // created in the meantime is a conflict and not a victim.
-func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, want translate.Object) (bool, error) {
+func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, want translate.Object) (client.Object, error) {
 	key := referenceTo(want)
 	live, exists := f.owned[key]
 	if exists && asWanted(want, live, route) {
-		return false, nil
+		return nil, nil
+	}
+	repair := f.unchanged && !r.memory.isSettling(route)
+	if repair && r.memory.mustPause(route, key) {
+		return nil, nil
 	}
 	defer r.memory.writing(key)()
 	now, err := r.write(ctx, route, want, exists || f.adopted[key])
 	r.metrics.applied(key.kind, exists || f.adopted[key], err)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	f.owned[key] = now
 	r.memory.wrote(route, now)
 	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "object", key.Name, "resourceVersion", now.GetResourceVersion())
-	if f.unchanged && !r.memory.isSettling(route) {
+	if repair {
+		r.memory.repaired(route, key)
 		r.tellRepaired(route, want, exists)
 	}
-	return true, nil
+	return now, nil
 }
 
 // write applies an object and returns what the API server stores.
@@ -264,10 +269,19 @@ func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRout
 		if live == nil {
 			continue
 		}
-		if conflict := judgeName(route, key, live); conflict != nil {
-			return conflict
+		conflict := judgeName(route, key, live)
+		if conflict == nil {
+			f.adopted[key] = true
+			continue
 		}
-		f.adopted[key] = true
+		if conflict.passing && live.GetCreationTimestamp().Time.Before(route.CreationTimestamp.Time) {
+			// The collector would remove it, unless it never learned that the earlier route is gone, as when the API server was killed. What is
+			// younger than the route is left to it: where the cache lags behind, the owner may be a later route, which lives.
+			if err := r.remove(ctx, live); err != nil {
+				return err
+			}
+		}
+		return conflict
 	}
 	r.memory.waitsNoMore(route)
 	return nil
@@ -288,10 +302,9 @@ func (r *Reconciler) lookUp(ctx context.Context, want translate.Object) (client.
 
 // judgeName says whether an object that the route does not control may become its own.
 func judgeName(route *v1alpha1.ExternalRoute, key reference, live client.Object) *nameConflict {
-	owner := routeOwner(live)
 	controller := metav1.GetControllerOfNoCopy(live)
 	switch {
-	case owner != nil && owner.Name == route.Name && owner.UID != route.UID:
+	case ofEarlier(live, route):
 		return &nameConflict{passing: true, message: fmt.Sprintf("%s belongs to an earlier route of this name and is being collected.", key)}
 	case controller == nil && live.GetAnnotations()[v1alpha1.AdoptAnnotation] == route.Name:
 		return nil

@@ -16,8 +16,14 @@ type claims struct {
 	mu     sync.Mutex
 	routes map[types.NamespacedName]*claimant
 	// had are the routes that have claims, by their keys and terms; waited are those that wait for them, by key.
-	had    map[string]map[string]routeSet
+	had    map[string][]holders
 	waited map[string]routeSet
+}
+
+// holders are the routes that have a claim on the same terms. Of most claims there is one route, so that slices are a tenth of maps.
+type holders struct {
+	share  string
+	routes []*claimant
 }
 
 type routeSet map[types.NamespacedName]bool
@@ -37,7 +43,7 @@ type clash struct {
 }
 
 func newClaims() *claims {
-	return &claims{routes: map[types.NamespacedName]*claimant{}, had: map[string]map[string]routeSet{}, waited: map[string]routeSet{}}
+	return &claims{routes: map[types.NamespacedName]*claimant{}, had: map[string][]holders{}, waited: map[string]routeSet{}}
 }
 
 func (i *claimant) key() types.NamespacedName {
@@ -71,26 +77,26 @@ func (c *claims) rivalOf(me *claimant, claim conflict.Claim, unknown []claimant)
 	mine := slices.ContainsFunc(me.has, func(h conflict.Claim) bool {
 		return h.Key == claim.Key && h.Share == claim.Share && (h.Port == 0 || claim.Port == 0 || h.Port == claim.Port)
 	})
-	if first := oldest(c.holders(me, claim, mine)); first != nil || mine {
+	if first := oldest(c.holdersOf(me, claim, mine)); first != nil || mine {
 		return first.clash(claim, true)
 	}
 	return oldest(c.waiters(me, claim, unknown)).clash(claim, false)
 }
 
-// holders are the others that have the claim. Where it is the route's own as well, the older of the two keeps it.
-func (c *claims) holders(me *claimant, claim conflict.Claim, mine bool) []*claimant {
-	var holders []*claimant
-	for share, routes := range c.had[claim.Key] {
-		if share == claim.Share && share != "" {
+// holdersOf are the others that have the claim. Where it is the route's own as well, the older of the two keeps it.
+func (c *claims) holdersOf(me *claimant, claim conflict.Claim, mine bool) []*claimant {
+	var others []*claimant
+	for _, h := range c.had[claim.Key] {
+		if h.share == claim.Share && h.share != "" {
 			continue // however many they are, they get along
 		}
-		for key := range routes {
-			if rival := c.routes[key]; rival != me && (!mine || rival.older(me)) && slices.ContainsFunc(rival.has, claim.Clashes) {
-				holders = append(holders, rival)
+		for _, rival := range h.routes {
+			if rival != me && (!mine || rival.older(me)) && slices.ContainsFunc(rival.has, claim.Clashes) {
+				others = append(others, rival)
 			}
 		}
 	}
-	return holders
+	return others
 }
 
 // waiters are the others that wait for the claim longer, those among them that were not judged yet.
@@ -174,15 +180,7 @@ func (c *claims) of(route conflict.Identity) *claimant {
 func (c *claims) set(me *claimant, has, wants []conflict.Claim) {
 	key := me.key()
 	for _, old := range me.has {
-		if routes := c.had[old.Key][old.Share]; routes != nil {
-			delete(routes, key)
-			if len(routes) == 0 {
-				delete(c.had[old.Key], old.Share)
-			}
-			if len(c.had[old.Key]) == 0 {
-				delete(c.had, old.Key)
-			}
-		}
+		c.drop(me, old)
 	}
 	for _, old := range me.wants {
 		delete(c.waited[old.Key], key)
@@ -192,13 +190,7 @@ func (c *claims) set(me *claimant, has, wants []conflict.Claim) {
 	}
 	me.has, me.wants = has, wants
 	for _, now := range has {
-		if c.had[now.Key] == nil {
-			c.had[now.Key] = map[string]routeSet{}
-		}
-		if c.had[now.Key][now.Share] == nil {
-			c.had[now.Key][now.Share] = routeSet{}
-		}
-		c.had[now.Key][now.Share][key] = true
+		c.hold(me, now)
 	}
 	for _, now := range wants {
 		if c.waited[now.Key] == nil {
@@ -206,6 +198,32 @@ func (c *claims) set(me *claimant, has, wants []conflict.Claim) {
 		}
 		c.waited[now.Key][key] = true
 	}
+}
+
+func (c *claims) hold(me *claimant, claim conflict.Claim) {
+	all := c.had[claim.Key]
+	i := slices.IndexFunc(all, func(h holders) bool { return h.share == claim.Share })
+	if i < 0 {
+		c.had[claim.Key] = append(all, holders{claim.Share, []*claimant{me}})
+		return
+	}
+	if !slices.Contains(all[i].routes, me) {
+		all[i].routes = append(all[i].routes, me)
+	}
+}
+
+func (c *claims) drop(me *claimant, claim conflict.Claim) {
+	all := c.had[claim.Key]
+	for i := range all {
+		if all[i].share == claim.Share {
+			all[i].routes = slices.DeleteFunc(all[i].routes, func(r *claimant) bool { return r == me })
+		}
+	}
+	if all = slices.DeleteFunc(all, func(h holders) bool { return len(h.routes) == 0 }); len(all) > 0 {
+		c.had[claim.Key] = all
+		return
+	}
+	delete(c.had, claim.Key)
 }
 
 // waitersFor are the other routes that wait for one of the claims.

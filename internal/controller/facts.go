@@ -43,7 +43,7 @@ func (r *Reconciler) gather(ctx context.Context, route *v1alpha1.ExternalRoute) 
 	}
 	references := translate.ReferencesOf(route)
 	for _, key := range references.Services {
-		service, err := r.service(ctx, key, f)
+		service, err := r.service(ctx, route, key, f)
 		if err != nil {
 			return nil, err
 		}
@@ -63,13 +63,13 @@ func (r *Reconciler) gather(ctx context.Context, route *v1alpha1.ExternalRoute) 
 }
 
 // service is the Service of that name, or nil.
-func (r *Reconciler) service(ctx context.Context, key types.NamespacedName, f *facts) (*corev1.Service, error) {
+func (r *Reconciler) service(ctx context.Context, route *v1alpha1.ExternalRoute, key types.NamespacedName, f *facts) (*corev1.Service, error) {
 	if ours, found := f.owned[reference{"Service", key}]; found {
 		return ours.(*corev1.Service), nil //nolint:forcetypeassert // by its kind
 	}
 	service := &corev1.Service{}
 	err := r.client.Get(ctx, key, service)
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || (err == nil && ofEarlier(service, route)) { // it is as good as gone, and nobody can use it as an alias
 		return nil, nil
 	}
 	return service, err
@@ -116,6 +116,12 @@ func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalR
 // ownedBy says whether the route controls the object.
 func ownedBy(object client.Object, route *v1alpha1.ExternalRoute) bool {
 	return metav1.IsControlledBy(object, route)
+}
+
+// ofEarlier says whether an object belongs to an earlier route of this name: it is to be collected.
+func ofEarlier(object client.Object, route *v1alpha1.ExternalRoute) bool {
+	owner := routeOwner(object)
+	return owner != nil && owner.Name == route.Name && owner.UID != route.UID && object.GetNamespace() == route.Namespace
 }
 
 // routeOwner is the controller of the object if that is an ExternalRoute, else nil.

@@ -75,7 +75,25 @@ type progress struct {
 	wanted uint64
 	// settling says that something is still to be cleaned up after a move.
 	settling bool
+	// repairs are the objects that were changed or deleted by somebody else lately, and brought back.
+	repairs map[reference]repairs
 }
+
+// repairs are those of one object.
+type repairs struct {
+	// times is how often it was brought back without a minute of calm in between.
+	times int
+	// last is when that was, and next when it may be again.
+	last, next time.Time
+}
+
+// Whoever undoes a repair at once (another controller; the garbage collector while the cache does not show yet that a route is gone) is not answered at
+// full speed: from the third repair on there is a pause after each, and each is twice as long as the one before, up to the longest.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 30 * time.Second
+	calm         = time.Minute
+)
 
 func newMemory(c clock.PassiveClock) *memory {
 	return &memory{
@@ -288,7 +306,9 @@ func (m *memory) isSettling(route *v1alpha1.ExternalRoute) bool {
 func (m *memory) stood(route *v1alpha1.ExternalRoute, wanted uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.progressOf(route).wanted = wanted
+	if p := m.progressOf(route); p.wanted != wanted {
+		p.wanted, p.repairs = wanted, nil
+	}
 }
 
 // asStood says whether a route asks for what it asked for when all its objects last stood as wanted.
@@ -296,6 +316,49 @@ func (m *memory) asStood(route *v1alpha1.ExternalRoute, wanted uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.progressOf(route).wanted == wanted
+}
+
+// repaired notes that an object was brought back.
+func (m *memory) repaired(route *v1alpha1.ExternalRoute, object reference) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, now := m.progressOf(route), m.clock.Now()
+	maps.DeleteFunc(p.repairs, func(_ reference, r repairs) bool { return now.Sub(r.last) > calm })
+	if p.repairs == nil { // most routes have none
+		p.repairs = map[reference]repairs{}
+	}
+	r := p.repairs[object]
+	r.times, r.last, r.next = r.times+1, now, now
+	if r.times > 2 {
+		r.next = now.Add(min(firstPause<<min(r.times-3, 20), longestPause))
+	}
+	p.repairs[object] = r
+}
+
+// mustPause says whether it is too early to bring an object back once more.
+func (m *memory) mustPause(route *v1alpha1.ExternalRoute, object reference) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clock.Now().Before(m.progressOf(route).repairs[object].next)
+}
+
+// pause is an object of a route that is left to somebody who undoes its repairs, and for how long; 0 where there is none.
+func (m *memory) pause(route *v1alpha1.ExternalRoute) (object reference, left time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for candidate, r := range m.progressOf(route).repairs {
+		wait := r.next.Sub(m.clock.Now())
+		if wait <= 0 {
+			continue
+		}
+		if left == 0 || wait < left {
+			left = wait
+		}
+		if object.kind == "" || candidate.String() < object.String() { // of several always the same one, so that the words do not change
+			object = candidate
+		}
+	}
+	return object, left
 }
 
 // forgetUpstream drops the moment of an object that was deleted.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -63,6 +65,9 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 		return failure(err)
 	}
 	r.memory.stood(route, wanted)
+	if object, wait := r.memory.pause(route); wait > 0 {
+		return result{programmed: v1alpha1.ReasonPending, message: undoneMessage(object), again: wait}
+	}
 	return result{programmed: v1alpha1.ReasonProgrammed, asWanted: true, again: again, message: programmedMessage(objects)}
 }
 
@@ -79,6 +84,10 @@ func programmedMessage(objects *translate.Objects) string {
 	return fmt.Sprintf("All %d objects stand as wanted.", len(objects.All()))
 }
 
+func undoneMessage(object reference) string {
+	return fmt.Sprintf("Somebody changes or deletes %s as soon as it is brought back: the operator pauses between its repairs.", object)
+}
+
 // suspended compares and writes nothing.
 func suspended(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) result {
 	for _, want := range objects.All() {
@@ -93,37 +102,39 @@ func suspended(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objec
 	return result{programmed: v1alpha1.ReasonSuspended, asWanted: true, message: "The route is suspended; its objects stand as wanted."}
 }
 
-// applyUpstreams writes Services, ServiceEntries and DestinationRules. Until traffic has moved and settled, a DestinationRule carries the subsets of
-// before as well.
+// applyUpstreams writes Services, ServiceEntries and DestinationRules, all at once, since none of them has traffic before the VirtualService sends it
+// there. Until traffic has moved and settled, a DestinationRule carries the subsets of before as well.
 func (r *Reconciler) applyUpstreams(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
-	for _, service := range objects.Services {
-		if _, err := r.apply(ctx, route, f, service); err != nil {
-			return err
-		}
-	}
 	settled := r.settled(route, f, objects)
-	for _, entry := range objects.ServiceEntries {
-		if err := r.applyUpstream(ctx, route, f, entry); err != nil {
-			return err
+	carries := carriesTraffic(f, objects)
+	upstreams := objects.Upstreams()
+	for i, object := range upstreams {
+		live, exists := f.owned[referenceTo(object)].(*networkingv1.DestinationRule)
+		if exists && !settled {
+			upstreams[i] = withSubsetsOf(object.(*networkingv1.DestinationRule), live) //nolint:forcetypeassert // by its kind
 		}
 	}
-	for _, rule := range objects.DestinationRules {
-		if live, exists := f.owned[referenceTo(rule)]; exists && !settled {
-			rule = withSubsetsOf(rule, live.(*networkingv1.DestinationRule)) //nolint:forcetypeassert // by its kind
+	written, problems := make([]client.Object, len(upstreams)), make([]error, len(upstreams))
+	var all sync.WaitGroup
+	for i, object := range upstreams {
+		all.Go(func() { written[i], problems[i] = r.apply(ctx, route, f, object) })
+	}
+	all.Wait()
+	for _, object := range written {
+		if object == nil {
+			continue
 		}
-		if err := r.applyUpstream(ctx, route, f, rule); err != nil {
-			return err
+		f.owned[referenceTo(object)] = object
+		if carries && kindOf(object) != "Service" {
+			r.memory.wroteUpstream(route, referenceTo(object))
+		}
+	}
+	for _, err := range problems {
+		if err != nil {
+			return err // the first in order, so that what is told does not depend on the weather
 		}
 	}
 	return nil
-}
-
-func (r *Reconciler) applyUpstream(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, object translate.Object) error {
-	wrote, err := r.apply(ctx, route, f, object)
-	if wrote {
-		r.memory.wroteUpstream(route, referenceTo(object))
-	}
-	return err
 }
 
 // withSubsetsOf adds the subsets of the live rule that the wanted one has not.
@@ -140,12 +151,13 @@ func withSubsetsOf(want, live *networkingv1.DestinationRule) *networkingv1.Desti
 // applyVirtualService moves traffic over.
 func (r *Reconciler) applyVirtualService(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
 	live := liveVirtualService(f, objects)
-	wrote, err := r.apply(ctx, route, f, objects.VirtualService)
-	if err != nil {
+	now, err := r.apply(ctx, route, f, objects.VirtualService)
+	if now == nil || err != nil {
 		return err
 	}
+	f.owned[referenceTo(now)] = now
 	// One that was missing may still be at work in sidecars, with upstreams that the route does not want any more.
-	if wrote && (live == nil || leaves(live, objects.VirtualService)) {
+	if live == nil || leaves(live, objects.VirtualService) {
 		r.memory.moved(route)
 	}
 	return nil

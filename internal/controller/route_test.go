@@ -396,7 +396,7 @@ func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
 	s.delete(own)
 	s.until("a Service should be made", func() string { return cmp.Diff(4, len(s.objects())) })
 	s.ready("web")
-	s.requests.writes(s.namespace)
+	s.quiet() // the status lists the Service a moment later
 	s.route("web", simple+"\nport: 8080")
 	s.until("the port should change", func() string {
 		s.get("web", own)
@@ -462,6 +462,76 @@ func TestARouteOfTheSameNameMayBeMadeAgainAtOnce(t *testing.T) {
 		return ""
 	})
 	s.only("Service/web", "ServiceEntry/web-76906911b2", "DestinationRule/web-76906911b2", "VirtualService/web")
+	s.quiet("web")
+}
+
+// The collector may never learn that a route is gone, as when the API server was killed at the wrong moment.
+func TestARouteMadeAgainNeedsNoGarbageCollector(t *testing.T) {
+	s := tell(t)
+	start, err := s.plane.Kill(controlplane.Controllers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := start(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.route("web", simple)
+	before := s.ready("web")
+	s.delete(before)
+	s.until("a second should pass, which is as exact as times of creation are", func() string {
+		if time.Since(before.CreationTimestamp.Time) < 3*time.Second {
+			return "not yet"
+		}
+		return ""
+	})
+	s.route("web", simple)
+	route := s.ready("web")
+	for _, object := range []client.Object{&corev1.Service{}, &networkingv1.VirtualService{}} {
+		s.get("web", object)
+		if !metav1.IsControlledBy(object, route) {
+			t.Errorf("%T web is still the earlier route's", object)
+		}
+	}
+	s.quiet("web")
+}
+
+// An object that somebody sets back as soon as it is brought back is not written at full speed, and the status says so until that ends.
+func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	wanted := s.virtualService("web").Spec.Http[0].Rewrite.Authority
+	s.requests.writes(s.namespace)
+
+	stubborn := time.Now().Add(3 * time.Second)
+	said := ""
+	for time.Now().Before(stubborn) {
+		if s.virtualService("web").Spec.Http[0].Rewrite.Authority == wanted {
+			edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Spec.Http[0].Rewrite.Authority = "evil.example.com" })
+		}
+		if route := s.read("web"); !meta.IsStatusConditionTrue(route.Status.Conditions, v1alpha1.ConditionProgrammed) {
+			said = message(route, v1alpha1.ConditionProgrammed)
+		}
+	}
+	if want := "Somebody changes or deletes VirtualService web as soon as it is brought back: the operator pauses between its repairs."; said != want {
+		t.Errorf("the status said %q, not %q", said, want)
+	}
+	repairs := 0
+	for _, write := range s.requests.writes(s.namespace) {
+		if strings.HasSuffix(write, "/virtualservices/web") {
+			repairs++
+		}
+	}
+	// The pauses are 0, 0, 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2 seconds long.
+	if repairs < 3 || repairs > 9 {
+		t.Errorf("%d repairs in 3 seconds", repairs)
+	}
+	s.ready("web") // when the rival has given up
+	if now := s.virtualService("web").Spec.Http[0].Rewrite.Authority; now != wanted {
+		t.Errorf("Ready, and the authority is %q", now)
+	}
 	s.quiet("web")
 }
 

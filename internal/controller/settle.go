@@ -46,15 +46,20 @@ func liveVirtualService(f *facts, objects *translate.Objects) *networkingv1.Virt
 	return live
 }
 
+// carriesTraffic says whether there is a VirtualService already, be it ours or one that is handed over.
+func carriesTraffic(f *facts, objects *translate.Objects) bool {
+	return liveVirtualService(f, objects) != nil || f.adopted[referenceTo(objects.VirtualService)]
+}
+
 // untilSwitch is how long the VirtualService must still wait for upstreams that it does not use yet: their clusters answer 503 until istiod has sent
 // them and Envoy has resolved their names. A new VirtualService has no traffic to lose.
 func (r *Reconciler) untilSwitch(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) time.Duration {
-	var used map[target]bool
-	switch live := liveVirtualService(f, objects); {
-	case live != nil:
-		used = targets(live)
-	case !f.adopted[referenceTo(objects.VirtualService)]: // one that is handed over carries traffic already
+	if !carriesTraffic(f, objects) {
 		return 0
+	}
+	var used map[target]bool
+	if live := liveVirtualService(f, objects); live != nil {
+		used = targets(live)
 	}
 	fresh := map[string]bool{}
 	for t := range targets(objects.VirtualService) {

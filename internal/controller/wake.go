@@ -215,18 +215,20 @@ func intern(s string) string { return unique.Make(s).Value() }
 
 func internMeta(o metav1.Object) {
 	o.SetNamespace(intern(o.GetNamespace()))
-	if own := o.GetLabels(); len(own) > 0 {
-		interned := make(map[string]string, len(own))
-		for key, value := range own {
-			interned[intern(key)] = intern(value)
-		}
-		o.SetLabels(interned)
+	if own := o.GetLabels(); len(own) == 1 && own[v1alpha1.ManagedByLabel] == v1alpha1.ManagedByValue {
+		o.SetLabels(generatedLabels)
+	}
+	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
+		delete(annotations, corev1.LastAppliedConfigAnnotation)
 	}
 	owners := o.GetOwnerReferences()
 	for i := range owners {
 		owners[i].APIVersion, owners[i].Kind = intern(owners[i].APIVersion), intern(owners[i].Kind)
 	}
 }
+
+// generatedLabels are the labels of almost all generated objects, which share them: nothing in the cache is ever changed.
+var generatedLabels = map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue}
 
 // stripMeta keeps of somebody else's labels and annotations those that hand the object over.
 func stripMeta(o metav1.Object) {

@@ -70,7 +70,12 @@ type Object interface {
 
 // All returns the objects in the order in which they are to be applied: what is referred to stands before what refers to it.
 func (o *Objects) All() []Object {
-	var all []Object
+	return append(o.Upstreams(), o.VirtualService)
+}
+
+// Upstreams returns what the VirtualService refers to: everything but that.
+func (o *Objects) Upstreams() []Object {
+	all := make([]Object, 0, len(o.Services)+len(o.ServiceEntries)+len(o.DestinationRules)+1)
 	for _, s := range o.Services {
 		all = append(all, s)
 	}
@@ -80,7 +85,7 @@ func (o *Objects) All() []Object {
 	for _, d := range o.DestinationRules {
 		all = append(all, d)
 	}
-	return append(all, o.VirtualService)
+	return all
 }
 
 // Hash tells what the route asks for from what it asked for before. It is never 0.

@@ -198,7 +198,7 @@ var plantedFaults = map[string]planted{
 	},
 	"the operator wrote too much before": {
 		func(ctx context.Context, r *run) error { return r.writeAsOperator(ctx, 0, 200) },
-		[]finding{{hot, "2"}},
+		[]finding{{hot, "2"}, {hot, "planted-"}},
 	},
 }
 
@@ -278,8 +278,7 @@ func (r *run) lookAround(t *testing.T) []finding {
 		}
 	}
 	found = append(found, r.findings...)
-	slices.SortStableFunc(found, func(a, b finding) int { return strings.Compare(a.kind, b.kind) })
-	return found
+	return inOrder(found)
 }
 
 func owner(object client.Object) string {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -22,6 +23,7 @@ var faults = []fault{
 	{"half-open connections", halfOpenConnections},
 	{"refused requests", refusedRequests},
 	{"late answers", lateAnswers},
+	{"routes out of sight", routesOutOfSight},
 	{"rights missing", rightsMissing},
 	{"fighting writer", fightingWriter},
 	{"stubborn writer", stubbornWriter},
@@ -36,21 +38,27 @@ var faults = []fault{
 
 const busily = 50 * time.Millisecond
 
-// A burst is on when the API server dies, and goes on when it is back.
+// A burst is on when the API server dies, and goes on when it is back. Its controllers die with it, as those on one node do. (A garbage collector that
+// lives on may ask the new API server before that serves our kinds, and then misses for good that routes were deleted: what they generated was there
+// after minutes.)
 func apiServerKilled(ctx context.Context, r *run) error {
 	return r.meanwhile(ctx, busily, func() error {
 		for range r.times(1, 4) {
 			if err := sleep(ctx, r.upTo(2*time.Second)); err != nil {
 				return err
 			}
-			start, err := r.Kill(controlplane.APIServer)
+			startControllers, err := r.Kill(controlplane.Controllers)
+			if err != nil {
+				return err
+			}
+			startAPI, err := r.Kill(controlplane.APIServer)
 			if err != nil {
 				return err
 			}
 			if err := sleep(ctx, r.upTo(3*time.Second)); err != nil {
 				return err
 			}
-			if err := start(); err != nil {
+			if err := errors.Join(startAPI(), startControllers()); err != nil {
 				return err
 			}
 			r.repairs += r.most
@@ -165,6 +173,46 @@ func lateAnswers(ctx context.Context, r *run) error {
 	return nil
 }
 
+// routesOutOfSight lets the operator see its objects, but not its routes, while routes are deleted and created anew.
+func routesOutOfSight(ctx context.Context, r *run) error {
+	refuser, err := r.behindRefuser(ctx)
+	if err != nil {
+		return err
+	}
+	refuser.hide("/externalroutes")
+	defer refuser.hide("")
+	if err := sleep(ctx, 2*time.Second); err != nil { // the other watches are back
+		return err
+	}
+	if _, _, err := r.count(); err != nil {
+		return err
+	}
+	for i := range r.most / 2 {
+		if err := r.remove(ctx, nameOf(i)); err != nil {
+			return err
+		}
+		if i%2 == 0 {
+			if err := r.put(ctx, r.draw(i)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := sleep(ctx, r.either(3*time.Second, 20*time.Second)); err != nil {
+		return err
+	}
+	wrote, _, err := r.count()
+	times := map[string]int{}
+	for _, w := range wrote {
+		times[w.object]++
+	}
+	for object, n := range times {
+		if n > often {
+			r.findings = append(r.findings, finding{hot, fmt.Sprintf("%s/%s was written %d times, though its route is gone", r.namespace, object, n)})
+		}
+	}
+	return err
+}
+
 // behindRefuser runs the manager against a refuser, which does nothing yet, until the end of this run.
 func (r *run) behindRefuser(ctx context.Context) (*refuser, error) {
 	refuser, err := newRefuser(r.operator, r.randomOf("refuser"))
@@ -178,7 +226,10 @@ func (r *run) behindRefuser(ctx context.Context) (*refuser, error) {
 	if err := r.replaceManager(refuser.config); err != nil {
 		return nil, err
 	}
-	r.atEnd(r.manager.kill) // before its API server goes
+	r.atEnd(r.manager.kill)                              // before its API server goes
+	if err := r.put(ctx, r.draw(r.most+3)); err != nil { // something that it has to do: then it is at work
+		return nil, err
+	}
 	return refuser, r.settled(ctx)
 }
 

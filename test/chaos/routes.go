@@ -146,8 +146,8 @@ func (u *user) busy(ctx context.Context, stop <-chan struct{}, pause time.Durati
 
 // insist tries until it works, for minutes, unless what is asked for is wrong.
 func insist(ctx context.Context, try func() error) error {
-	often := wait.Backoff{Duration: 100 * time.Millisecond, Steps: 3000}
-	return retry.OnError(often, func(err error) bool {
+	again := wait.Backoff{Duration: 100 * time.Millisecond, Steps: 3000}
+	return retry.OnError(again, func(err error) bool {
 		return ctx.Err() == nil && !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err)
 	}, try)
 }

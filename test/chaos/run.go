@@ -199,6 +199,11 @@ func (r *run) quiet(ctx context.Context) error {
 	for w, n := range times {
 		r.findings = append(r.findings, finding{hot, fmt.Sprintf("%d times %s %s/%s (%d) although nothing happened", n, w.verb, w.namespace, w.object, w.code)})
 	}
+	for object, p := range r.writes.paces {
+		if n := p.most(); n > often {
+			r.findings = append(r.findings, finding{hot, fmt.Sprintf("%s/%s was written %d times within a second", r.namespace, object, n)})
+		}
+	}
 	// A move costs most: two objects per destination, as many to be deleted, the VirtualService, and a status for each of the three steps.
 	if bound := 20*(r.user.acts+r.repairs) + 50; r.wrote > bound {
 		r.findings = append(r.findings, finding{hot, fmt.Sprintf("%d writes for %d acts of the user and %d repairs: more than %d", r.wrote, r.user.acts, r.repairs, bound)})

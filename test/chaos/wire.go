@@ -83,6 +83,7 @@ type refuser struct {
 	random  *rand.Rand
 	share   float64 // of the requests that are refused
 	late    time.Duration
+	hidden  string // what cannot be looked at: a part of the path
 	refused atomic.Int64
 }
 
@@ -105,7 +106,7 @@ func newRefuser(target *rest.Config, random *rand.Rand) (*refuser, error) {
 	}
 	proxy.Transport, proxy.FlushInterval, proxy.ErrorLog = transport, -1, stdlog.New(io.Discard, "", 0)
 	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if status := f.verdict(); status != 0 {
+		if status := f.verdict(r); status != 0 {
 			f.refused.Add(1)
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, http.StatusText(status), status)
@@ -122,9 +123,12 @@ func newRefuser(target *rest.Config, random *rand.Rand) (*refuser, error) {
 }
 
 // verdict is the status with which the next request is refused, or 0.
-func (f *refuser) verdict() int {
+func (f *refuser) verdict(r *http.Request) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.hidden != "" && r.Method == http.MethodGet && strings.Contains(r.URL.Path, f.hidden) {
+		return http.StatusServiceUnavailable
+	}
 	if f.random.Float64() >= f.share {
 		return 0
 	}
@@ -136,6 +140,14 @@ func (f *refuser) lateness() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.late
+}
+
+// hide cuts all connections, and lets only those watches begin anew that are not of a resource.
+func (f *refuser) hide(resource string) {
+	f.mu.Lock()
+	f.hidden = resource
+	f.mu.Unlock()
+	f.server.CloseClientConnections()
 }
 
 func (f *refuser) answerLate(late time.Duration) {

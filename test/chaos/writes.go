@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 )
@@ -20,11 +21,30 @@ type write struct {
 	code                        int32
 }
 
+// often is how often the operator may write one object within a second: somebody who undoes what it does must not be answered at full speed.
+const often = 10
+
+// pace is when the operator wrote an object.
+type pace []time.Time
+
+// most is how often it did within a second, at the worst time.
+func (p pace) most() int {
+	most, first := 0, 0
+	for last := range p {
+		for p[last].Sub(p[first]) >= time.Second {
+			first++
+		}
+		most = max(most, last-first+1)
+	}
+	return most
+}
+
 // writes reads the API server's audit log as it grows.
 type writes struct {
 	file   *os.File
 	reader *bufio.Reader
 	half   string // of a line that is still being written
+	paces  map[string]pace
 }
 
 // writesFromNow begins at the end of what the log holds.
@@ -34,12 +54,12 @@ func (c *cluster) writesFromNow() (*writes, error) {
 		return nil, err
 	}
 	_, err = file.Seek(0, io.SeekEnd)
-	return &writes{file: file, reader: bufio.NewReader(file)}, err
+	return &writes{file: file, reader: bufio.NewReader(file), paces: map[string]pace{}}, err
 }
 
 func (w *writes) close() { _ = w.file.Close() } // it was read
 
-// next are the writes into a namespace since the last call: the operator's, and those of others that did something.
+// next are the writes into a namespace since the last call: the operator's, and those of others that did something. It notes when the operator wrote what.
 func (w *writes) next(namespace string) (operators, others []write, err error) {
 	for {
 		line, err := w.reader.ReadString('\n')
@@ -65,6 +85,7 @@ func (w *writes) next(namespace string) (operators, others []write, err error) {
 		case one.namespace != namespace:
 		case one.by == operatorAccount:
 			operators = append(operators, one)
+			w.paces[one.object] = append(w.paces[one.object], event.StageTimestamp.Time)
 		case one.code < http.StatusBadRequest:
 			others = append(others, one)
 		}

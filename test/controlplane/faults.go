@@ -18,8 +18,9 @@ import (
 
 // The processes of a control plane, by the names of their binaries.
 const (
-	APIServer = "kube-apiserver"
-	Etcd      = "etcd"
+	APIServer   = "kube-apiserver"
+	Etcd        = "etcd"
+	Controllers = "kube-controller-manager"
 )
 
 // Kill ends a process at once, as a node that dies does. The function that it returns starts it again, on the same ports and data and with the same
@@ -36,6 +37,10 @@ func (c *ControlPlane) Kill(name string) (start func(flags ...string) error, err
 	flags := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")[1:]
 	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil { // its leash too
 		return nil, fmt.Errorf("kill %s: %w", name, err)
+	}
+	if c.controllers != nil && c.controllers.Process.Pid == pid {
+		_ = c.controllers.Wait() // nobody else asks how it ended
+		c.controllers = nil
 	}
 	return func(more ...string) error {
 		if err := c.awaitEnd(pid); err != nil {
@@ -64,7 +69,7 @@ func (c *ControlPlane) RunControllers(names ...string) (stop func(), err error) 
 		return nil, err
 	}
 	defer log.Close()
-	command := exec.Command(filepath.Join(c.Dir, "kube-controller-manager"), // leashed already
+	command := exec.Command(filepath.Join(c.Dir, Controllers), // leashed already
 		"--kubeconfig="+c.KubeconfigFile, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

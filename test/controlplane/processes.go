@@ -133,6 +133,7 @@ func (c *ControlPlane) awaitControllers() error {
 
 func (c *ControlPlane) stopControllers() error {
 	if c.controllers == nil {
+		_, _ = c.Kill(Controllers) // one that was killed and started again, if any: the API server waits for its connections
 		return nil
 	}
 	group := -c.controllers.Process.Pid
