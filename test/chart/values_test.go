@@ -92,7 +92,7 @@ func TestEverythingIsSetOnce(t *testing.T) {
 // What Helm 4 renders, Helm 3 renders too.
 func TestHelm3RendersTheSame(t *testing.T) {
 	for _, values := range valuesFiles(t) {
-		args := []string{"template", "externalroute", chart, "--namespace=operators", "--kube-version=1.30.0", "--values=" + values}
+		args := []string{"template", "externalroute", chart, "--namespace=operators", "--kube-version=1.31.0", "--values=" + values}
 		four := objects(t, output(t, exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), args...)))
 		three := objects(t, output(t, exec.CommandContext(t.Context(), filepath.Join(tools, "helm3"), args...)))
 		if diff := cmp.Diff(four, three); diff != "" {
