@@ -26,8 +26,8 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// apply brings one object to what is wanted, and returns it as it stands then if it wrote. It writes nothing where the cluster agrees already, nor where
-// somebody undoes each repair at once and the pause is not over.
+// apply brings one object to what is wanted, and returns it as it stands then if it wrote. It writes nothing where the cluster agrees already, nor while
+// the route's objects are left to somebody who undoes its repairs.
 //
 // Force is used on what the route controls, or was handed. What the cache does not know is applied without it, so that an object that somebody
 // created in the meantime is a conflict and not a victim.
@@ -38,8 +38,11 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 		return nil, nil
 	}
 	repair := f.unchanged && !r.memory.isSettling(route)
-	if repair && r.memory.mustPause(route, key) {
+	if repair && f.paused {
 		return nil, nil
+	}
+	if repair {
+		f.repaired.CompareAndSwap(nil, &key)
 	}
 	defer r.memory.writing(key)()
 	now, err := r.write(ctx, route, want, exists || f.adopted[key])
@@ -50,7 +53,6 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	r.memory.wrote(route, now)
 	ctrl.LoggerFrom(ctx).Info("Applied object", "kind", key.kind, "object", key.Name, "resourceVersion", now.GetResourceVersion())
 	if repair {
-		r.memory.repaired(route, key)
 		r.tellRepaired(route, want, exists)
 	}
 	return now, nil

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"sync/atomic"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,9 @@ type facts struct {
 	owned map[reference]client.Object
 	// unchanged says that the route asks for the same as when its objects last stood as wanted: what differs now, somebody else changed.
 	unchanged bool
+	// paused says that nothing is brought back in this pass, and repaired is what was first, or was tried to be.
+	paused   bool
+	repaired atomic.Pointer[reference]
 	// unknown says that it is not known yet which ConfigMaps there are.
 	unknown bool
 	// adopted are objects that somebody handed to the route.

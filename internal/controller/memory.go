@@ -56,9 +56,11 @@ type memory struct {
 	// underWay are the objects that are being written, with what the cache has shown of them meanwhile: that may be later than the answer.
 	underWay map[reference]client.Object
 	// gone are the UIDs of objects that were deleted and whose deletion the cache has not shown yet.
-	gone   map[types.UID]bool
-	status map[types.NamespacedName]*v1alpha1.ExternalRoute
-	routes map[types.NamespacedName]*progress
+	gone map[types.UID]bool
+	// goneRoutes are the UIDs of routes of which the API server said that they are gone, and when; the cache has not shown it yet.
+	goneRoutes map[types.UID]time.Time
+	status     map[types.NamespacedName]*v1alpha1.ExternalRoute
+	routes     map[types.NamespacedName]*progress
 	// waiting are the routes that wait for somebody else's object to go.
 	waiting map[reference]types.NamespacedName
 }
@@ -75,35 +77,36 @@ type progress struct {
 	wanted uint64
 	// settling says that something is still to be cleaned up after a move.
 	settling bool
-	// repairs are the objects that were changed or deleted by somebody else lately, and brought back.
-	repairs map[reference]repairs
+	repairs  repairs
 }
 
-// repairs are those of one object.
+// repairs are what was done to a route's objects because somebody else had changed or deleted them.
 type repairs struct {
-	// times is how often it was brought back without a minute of calm in between.
-	times int
+	// times is in how many passes something was brought back, without a minute of calm in between, and object what that was first.
+	times  int
+	object reference
 	// last is when that was, and next when it may be again.
 	last, next time.Time
 }
 
-// Whoever undoes a repair at once (another controller; the garbage collector while the cache does not show yet that a route is gone) is not answered at
-// full speed: from the third repair on there is a pause after each, and each is twice as long as the one before, up to the longest.
+// Whoever undoes repairs at once (another controller; the garbage collector while the cache does not show yet that a route is gone) is not answered at
+// full speed: from the third on there is a pause after each, and each is twice as long as the one before, up to the longest.
 const (
-	firstPause   = 100 * time.Millisecond
+	firstPause   = 250 * time.Millisecond
 	longestPause = 30 * time.Second
 	calm         = time.Minute
 )
 
 func newMemory(c clock.PassiveClock) *memory {
 	return &memory{
-		clock:    c,
-		written:  map[reference]client.Object{},
-		underWay: map[reference]client.Object{},
-		gone:     map[types.UID]bool{},
-		status:   map[types.NamespacedName]*v1alpha1.ExternalRoute{},
-		routes:   map[types.NamespacedName]*progress{},
-		waiting:  map[reference]types.NamespacedName{},
+		clock:      c,
+		written:    map[reference]client.Object{},
+		underWay:   map[reference]client.Object{},
+		gone:       map[types.UID]bool{},
+		goneRoutes: map[types.UID]time.Time{},
+		status:     map[types.NamespacedName]*v1alpha1.ExternalRoute{},
+		routes:     map[types.NamespacedName]*progress{},
+		waiting:    map[reference]types.NamespacedName{},
 	}
 }
 
@@ -236,6 +239,32 @@ func (m *memory) observed(object client.Object) {
 	}
 }
 
+// isGone is told that the API server does not have a route any more.
+func (m *memory) isGone(route *v1alpha1.ExternalRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.goneRoutes[route.UID] = m.clock.Now()
+}
+
+// wasGone says whether the API server did not have the route a moment ago, although the cache has it.
+func (m *memory) wasGone(route *v1alpha1.ExternalRoute) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, gone := m.goneRoutes[route.UID]
+	if gone && m.clock.Since(at) >= believed {
+		delete(m.goneRoutes, route.UID)
+		return false
+	}
+	return gone
+}
+
+// observedEnd is told that the cache shows that a route is gone.
+func (m *memory) observedEnd(route client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.goneRoutes, route.GetUID())
+}
+
 // wroteStatus remembers the status that was written, and the version that it made.
 func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute, status *v1alpha1.ExternalRouteStatus, resourceVersion string) {
 	m.mu.Lock()
@@ -307,7 +336,7 @@ func (m *memory) stood(route *v1alpha1.ExternalRoute, wanted uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.progressOf(route); p.wanted != wanted {
-		p.wanted, p.repairs = wanted, nil
+		p.wanted, p.repairs = wanted, repairs{}
 	}
 }
 
@@ -318,47 +347,26 @@ func (m *memory) asStood(route *v1alpha1.ExternalRoute, wanted uint64) bool {
 	return m.progressOf(route).wanted == wanted
 }
 
-// repaired notes that an object was brought back.
+// repaired notes that this pass brought something back, or tried to.
 func (m *memory) repaired(route *v1alpha1.ExternalRoute, object reference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, now := m.progressOf(route), m.clock.Now()
-	maps.DeleteFunc(p.repairs, func(_ reference, r repairs) bool { return now.Sub(r.last) > calm })
-	if p.repairs == nil { // most routes have none
-		p.repairs = map[reference]repairs{}
+	r, now := &m.progressOf(route).repairs, m.clock.Now()
+	if now.Sub(r.last) > calm {
+		*r = repairs{object: object}
 	}
-	r := p.repairs[object]
 	r.times, r.last, r.next = r.times+1, now, now
 	if r.times > 2 {
 		r.next = now.Add(min(firstPause<<min(r.times-3, 20), longestPause))
 	}
-	p.repairs[object] = r
 }
 
-// mustPause says whether it is too early to bring an object back once more.
-func (m *memory) mustPause(route *v1alpha1.ExternalRoute, object reference) bool {
+// pause is how long a route's objects are still left to somebody who undoes its repairs, and what that began with; 0 where nobody does.
+func (m *memory) pause(route *v1alpha1.ExternalRoute) (left time.Duration, object reference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.clock.Now().Before(m.progressOf(route).repairs[object].next)
-}
-
-// pause is an object of a route that is left to somebody who undoes its repairs, and for how long; 0 where there is none.
-func (m *memory) pause(route *v1alpha1.ExternalRoute) (object reference, left time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for candidate, r := range m.progressOf(route).repairs {
-		wait := r.next.Sub(m.clock.Now())
-		if wait <= 0 {
-			continue
-		}
-		if left == 0 || wait < left {
-			left = wait
-		}
-		if object.kind == "" || candidate.String() < object.String() { // of several always the same one, so that the words do not change
-			object = candidate
-		}
-	}
-	return object, left
+	r := m.progressOf(route).repairs
+	return max(r.next.Sub(m.clock.Now()), 0), r.object
 }
 
 // forgetUpstream drops the moment of an object that was deleted.

@@ -26,6 +26,8 @@ type result struct {
 	conflict string
 	// again is after what time another pass has something to do, else 0.
 	again time.Duration
+	// paused says that objects come and go while they are left to somebody.
+	paused bool
 	// err is a failure that the next try may heal.
 	err error
 }
@@ -45,6 +47,23 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 	}
 	wanted := objects.Hash()
 	f.unchanged = r.memory.asStood(route, wanted)
+	left, _ := r.memory.pause(route)
+	f.paused = left > 0
+	result := r.applyAll(ctx, route, f, objects)
+	if result.asWanted {
+		r.memory.stood(route, wanted)
+	}
+	if object := f.repaired.Load(); object != nil {
+		r.memory.repaired(route, *object)
+	}
+	if left, object := r.memory.pause(route); left > 0 && f.unchanged && result.conflict == "" {
+		return undone(object, left)
+	}
+	return result
+}
+
+// applyAll writes what differs, and removes what is not wanted any more.
+func (r *Reconciler) applyAll(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) result {
 	if err := r.preflight(ctx, route, f, objects); err != nil {
 		return failure(err)
 	}
@@ -64,10 +83,6 @@ func (r *Reconciler) program(ctx context.Context, route *v1alpha1.ExternalRoute,
 	if err != nil {
 		return failure(err)
 	}
-	r.memory.stood(route, wanted)
-	if object, wait := r.memory.pause(route); wait > 0 {
-		return result{programmed: v1alpha1.ReasonPending, message: undoneMessage(object), again: wait}
-	}
 	return result{programmed: v1alpha1.ReasonProgrammed, asWanted: true, again: again, message: programmedMessage(objects)}
 }
 
@@ -84,8 +99,12 @@ func programmedMessage(objects *translate.Objects) string {
 	return fmt.Sprintf("All %d objects stand as wanted.", len(objects.All()))
 }
 
-func undoneMessage(object reference) string {
-	return fmt.Sprintf("Somebody changes or deletes %s as soon as it is brought back: the operator pauses between its repairs.", object)
+// undone says that the operator leaves a route's objects for a while to somebody who undoes its repairs.
+func undone(object reference, left time.Duration) result {
+	return result{
+		programmed: v1alpha1.ReasonPending, again: left, paused: true,
+		message: fmt.Sprintf("Somebody changes or deletes %s as soon as it is brought back: the operator pauses between its repairs.", object),
+	}
 }
 
 // suspended compares and writes nothing.

@@ -73,9 +73,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if route == nil {
+	if gone := route != nil && r.memory.wasGone(route); gone || route == nil {
 		r.memory.forget(request.NamespacedName)
 		r.wake(r.claims.forget(request.NamespacedName))
+		if gone { // the cache will say so, or we were wrong
+			return ctrl.Result{RequeueAfter: believed}, nil
+		}
 		return ctrl.Result{}, nil
 	}
 	return r.reconcile(ctx, route)

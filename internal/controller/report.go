@@ -40,8 +40,10 @@ func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, 
 	}
 	configuration := v1alpha1ac.ExternalRoute(route.Name, route.Namespace).WithUID(route.UID).WithStatus(statusConfiguration(after))
 	err := r.client.Status().Apply(ctx, configuration, fieldOwner, client.ForceOwnership)
-	if apierrors.IsNotFound(err) {
-		return nil // the route is gone
+	another := err == nil && ptr.Deref(configuration.UID, route.UID) != route.UID // of the same name: what was said of the earlier one is corrected soon
+	if another || apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		r.memory.isGone(route)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("write status: %w", err)
@@ -103,7 +105,7 @@ func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *tr
 	} else {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
 	}
-	describe(status, route, f, objects)
+	describe(status, route, f, objects, result)
 	return status
 }
 
@@ -111,7 +113,11 @@ func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *tr
 const maxMessage = 32768
 
 // describe lists hosts and objects: those that are wanted, or those of the last good spec.
-func describe(status *v1alpha1.ExternalRouteStatus, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) {
+func describe(status *v1alpha1.ExternalRouteStatus, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects, result result) {
+	if result.paused {
+		status.Hosts, status.Resources = route.Status.Hosts, route.Status.Resources // or each blow would be a write
+		return
+	}
 	if objects == nil {
 		if len(f.owned) > 0 {
 			status.Hosts, status.Resources = route.Status.Hosts, route.Status.Resources

@@ -524,8 +524,8 @@ func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
 			repairs++
 		}
 	}
-	// The pauses are 0, 0, 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2 seconds long.
-	if repairs < 3 || repairs > 9 {
+	// The pauses are 0, 0, 0.25, 0.5, 1, 2 and 4 seconds long.
+	if repairs < 3 || repairs > 8 {
 		t.Errorf("%d repairs in 3 seconds", repairs)
 	}
 	s.ready("web") // when the rival has given up

@@ -59,10 +59,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	r.woken = waker(ctx, woken)
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
-		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-			r.memory.observedRoute(e.ObjectNew)
-			return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
-		}})).
+		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(r.onRoute())).
 		Watches(&corev1.Service{}, r.onService()).
 		WatchesRawSource(source.Channel(woken, &handler.TypedEnqueueRequestForObject[*v1alpha1.ExternalRoute]{})).
 		WithOptions(controller.Options{
@@ -103,6 +100,24 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		}
 	}
 	return mgr.Add(r.metrics)
+}
+
+// onRoute tells the memory what the cache knows of routes now, and lets pass what may change something: a status of our own does not.
+func (r *Reconciler) onRoute() predicate.Predicate {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			r.memory.observedRoute(e.ObjectNew)
+			another := e.ObjectOld.GetUID() != e.ObjectNew.GetUID() // of the same name, made while the watch was cut
+			if another {
+				r.memory.observedEnd(e.ObjectOld)
+			}
+			return another || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
+		},
+		DeleteFunc: func(e event.DeleteEvent) bool {
+			r.memory.observedEnd(e.Object)
+			return true
+		},
+	}
 }
 
 // waker hands routes to the queue, as long as the operator lives.
