@@ -127,10 +127,15 @@ func (c *cluster) kubectl(t *testing.T, args ...string) string {
 // helm runs Helm 4 as the user of a kubeconfig.
 func (c *cluster) helm(t *testing.T, kubeconfig string, args ...string) string {
 	t.Helper()
+	return string(output(t, helmCommand(t, kubeconfig, args...)))
+}
+
+func helmCommand(t *testing.T, kubeconfig string, args ...string) *exec.Cmd {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), append(args, "--timeout=2m")...)
 	home := t.TempDir()
 	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
-	return string(output(t, command))
+	return command
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {

@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -73,6 +75,36 @@ func TestARelease(t *testing.T) {
 	c.metricsAreForReadersAlone(t, third)
 	if diff := cmp.Diff(upgraded, c.everythingOf(t, "shop", "webserver")); diff != "" {
 		t.Errorf("installing again changed:\n%s", diff)
+	}
+	c.helmWaitsForRoutes(t)
+}
+
+// helmWaitsForRoutes installs a chart of somebody's that holds a route: Helm returns when it works, and says at once why it never will.
+func (c *cluster) helmWaitsForRoutes(t *testing.T) {
+	t.Helper()
+	folder := t.TempDir()
+	for file, content := range map[string]string{
+		"Chart.yaml": "apiVersion: v2\nname: app\nversion: 1.0.0\n",
+		"templates/route.yaml": "apiVersion: networking.externalroute.io/v1alpha1\nkind: ExternalRoute\nmetadata:\n  name: {{ .Release.Name }}\nspec:\n" +
+			"  hosts: [{{ .Values.host }}]\n  destinations:\n  - url: https://orders.example.com\n",
+	} {
+		path := filepath.Join(folder, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.helm(t, c.KubeconfigFile, "install", "orders", folder, "--namespace=shop", "--wait", "--set=host=orders")
+	if reason := c.reason(t, "shop", "orders"); reason != v1alpha1.ReasonProgrammed {
+		t.Errorf("Helm has waited, and the route says %s", reason)
+	}
+	begin := time.Now()
+	said, err := helmCommand(t, c.KubeconfigFile, "install", "rival", folder, "--namespace=shop", "--wait", "--set=host=webserver").CombinedOutput()
+	if err == nil {
+		t.Errorf("Helm is content with a route whose host is another's:\n%s", said)
+	}
+	t.Logf("After %s Helm said of a route in conflict: %v: %s", time.Since(begin).Round(time.Second), err, said)
+	if reason := c.reason(t, "shop", "rival"); reason != v1alpha1.ReasonHostConflict {
+		t.Errorf("the rival says %s", reason)
 	}
 }
 
