@@ -102,8 +102,13 @@ func reasonConstants(t *testing.T) map[string]string {
 
 func documents(t *testing.T) []string {
 	t.Helper()
+	return glob(t, "*.md", "docs/*.md", "docs/design/*.md", "docs/guides/*.md", "docs/runbooks/*.md", "config/*/README.md", "charts/*/README.md")
+}
+
+func glob(t *testing.T, patterns ...string) []string {
+	t.Helper()
 	var all []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/design/*.md"} {
+	for _, pattern := range patterns {
 		found, err := fs.Glob(os.DirFS(root), pattern)
 		if err != nil {
 			t.Fatal(err)
