@@ -75,6 +75,18 @@ func TestEveryMakeTargetExists(t *testing.T) {
 	}
 }
 
+var checks = regexp.MustCompile(`set -- ([a-z0-9 -]+)\n`)
+
+func TestContributingNamesWhatCIRuns(t *testing.T) {
+	match := checks.FindStringSubmatch(read(t, ".ci/run"))
+	if match == nil {
+		t.Fatal("found no targets in .ci/run: the test looks at the wrong place")
+	}
+	if !strings.Contains(read(t, "CONTRIBUTING.md"), "`"+match[1]+"`") {
+		t.Errorf("CONTRIBUTING.md does not say that .ci/run makes `%s`", match[1])
+	}
+}
+
 // reasonConstants returns the exported constants of conditions.go whose names begin with Reason.
 func reasonConstants(t *testing.T) map[string]string {
 	t.Helper()

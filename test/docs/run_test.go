@@ -53,12 +53,18 @@ func stepsOf(t *testing.T, page string) []step {
 			if !strings.HasPrefix(b.text, prompt) {
 				t.Fatalf("%s:%d: want a command first, behind %q", page, b.line, prompt)
 			}
+			unfinished := false // the command goes on, after a backslash
 			for i, line := range strings.SplitAfter(b.text, "\n") {
-				if command, ok := strings.CutPrefix(line, prompt); ok {
+				command, ok := strings.CutPrefix(line, prompt)
+				switch {
+				case unfinished:
+					steps[len(steps)-1].command += line
+				case ok:
 					steps = append(steps, step{line: b.line + i, command: command})
-				} else {
+				default:
 					steps[len(steps)-1].want += line
 				}
+				unfinished = (ok || unfinished) && strings.HasSuffix(line, "\\\n")
 			}
 		}
 	}
@@ -87,6 +93,8 @@ func newStage(t *testing.T) *stage {
 	s.must(t, exec.CommandContext(t.Context(), "go", "build", "-o", s.programs, "../../cmd/..."))
 	s.must(t, plane.Kubectl(t.Context(), "apply", "--server-side", "-k", root+"/config/default"))
 	s.startOperator(t)
+	s.must(t, plane.Kubectl(t.Context(), "wait", "--for=create", "--timeout=1m", // some pages look at it
+		"--namespace=externalroute-system", "lease/externalroute.networking.externalroute.io"))
 	return s
 }
 
@@ -179,6 +187,8 @@ kubectl config set-context --current --namespace %[2]q
 		}
 		t.Errorf("%s:%d: %v\n%s\n%s", page, failed.line, err, failed.command, outputs[len(outputs)-1])
 		outputs = outputs[:len(outputs)-1]
+	} else if len(outputs) != len(steps)+1 {
+		t.Errorf("%s: the shell ended after %d of %d commands", page, len(outputs)-1, len(steps))
 	}
 	for i, got := range outputs[1:] {
 		got = strings.ReplaceAll(got, namespace, "default") // where a reader would be
