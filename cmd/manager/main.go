@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -38,9 +37,6 @@ func main() {
 		return
 	}
 	setLogger(zap.New(zap.UseFlagOptions(&f.log)))
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // most of the heap is the cache, which stays: a quarter of the memory is saved for a twentieth of the CPU
-	}
 	if err := run(ctrl.SetupSignalHandler(), f); err != nil {
 		ctrl.Log.Error(err, "Stopped")
 		os.Exit(1)

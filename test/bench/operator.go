@@ -171,17 +171,23 @@ func totalOf(family *dto.MetricFamily) float64 {
 	return sum
 }
 
-// await waits until the operator's work is as a test likes, and returns when that was seen.
+// await waits until the operator's work is as a test likes, and returns when that was seen. It leaves the operator alone for at least four times as long as
+// a look takes: with thousands of routes, to tell all metrics is work too.
 func (o *operator) await(ctx context.Context, every, timeout time.Duration, likes func(work) bool) (time.Time, error) {
-	var at time.Time
+	var at, next time.Time
 	err := wait.PollUntilContextTimeout(ctx, every, timeout, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-o.ended:
 			return false, errors.New("the manager ended")
 		default:
 		}
+		begin := time.Now()
+		if begin.Before(next) {
+			return false, nil
+		}
 		now, err := o.work(ctx)
 		at = time.Now()
+		next = at.Add(4 * at.Sub(begin))
 		return err == nil && likes(now), nil // it may not listen yet
 	})
 	if err != nil {
