@@ -41,7 +41,7 @@ type oneRun struct {
 	Floor      *phase   `json:"floor"`
 	FloorAgain *phase   `json:"floorAgain"`
 	Phases     []*phase `json:"phases"`
-	// Failover is from the end of the leader's process to the first reconcile of the other, Ending how long the process took to end.
+	// Failover is from the end of the leader's process until the other has made a route Ready that was edited then, Ending how long the process took to end.
 	Failover *spans `json:"failover,omitempty"`
 	Ending   *spans `json:"ending,omitempty"`
 
