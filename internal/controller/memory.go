@@ -243,7 +243,9 @@ func (m *memory) observed(object client.Object) {
 func (m *memory) isGone(route *v1alpha1.ExternalRoute) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.goneRoutes[route.UID] = m.clock.Now()
+	now := m.clock.Now()
+	maps.DeleteFunc(m.goneRoutes, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= believed }) // the cache may have known before
+	m.goneRoutes[route.UID] = now
 }
 
 // wasGone says whether the API server did not have the route a moment ago, although the cache has it.

@@ -121,8 +121,8 @@ func suspended(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objec
 	return result{programmed: v1alpha1.ReasonSuspended, asWanted: true, message: "The route is suspended; its objects stand as wanted."}
 }
 
-// applyUpstreams writes Services, ServiceEntries and DestinationRules, all at once, since none of them has traffic before the VirtualService sends it
-// there. Until traffic has moved and settled, a DestinationRule carries the subsets of before as well.
+// applyUpstreams writes Services, ServiceEntries and DestinationRules, all at once, since their order means nothing: the VirtualService sends traffic to
+// what is new when all of it has settled. Until traffic has moved and settled, a DestinationRule carries the subsets of before as well.
 func (r *Reconciler) applyUpstreams(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) error {
 	settled := r.settled(route, f, objects)
 	carries := carriesTraffic(f, objects)
