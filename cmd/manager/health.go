@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -54,23 +55,36 @@ func apiServerIsHeard(client kubernetes.Interface) healthz.Checker {
 	}
 }
 
-// workersMove fails when a worker has had one item in its hands for longer than the limit.
+// workersMove fails when a worker has had one item in its hands for longer than the limit. The metrics that say so are gathered with all others, some for
+// each route, so not at every probe.
 func workersMove(limit time.Duration) healthz.Checker {
+	var mutex sync.Mutex
+	var looked time.Time
+	var found error
 	return func(*http.Request) error {
-		families, err := metrics.Registry.Gather()
-		if err != nil {
-			return fmt.Errorf("gather metrics: %w", err)
+		mutex.Lock()
+		defer mutex.Unlock()
+		if time.Since(looked) > limit/5 {
+			looked, found = time.Now(), stuckWorker(limit)
 		}
-		for _, family := range families {
-			if family.GetName() != "workqueue_longest_running_processor_seconds" {
-				continue
-			}
-			for _, metric := range family.GetMetric() {
-				if longest := metric.GetGauge().GetValue(); longest > limit.Seconds() {
-					return fmt.Errorf("%v: an item has been in work for %.0f s", metric.GetLabel(), longest)
-				}
-			}
-		}
-		return nil
+		return found
 	}
+}
+
+func stuckWorker(limit time.Duration) error {
+	families, err := metrics.Registry.Gather()
+	if err != nil {
+		return fmt.Errorf("gather metrics: %w", err)
+	}
+	for _, family := range families {
+		if family.GetName() != "workqueue_longest_running_processor_seconds" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			if longest := metric.GetGauge().GetValue(); longest > limit.Seconds() {
+				return fmt.Errorf("%v: an item has been in work for %.0f s", metric.GetLabel(), longest)
+			}
+		}
+	}
+	return nil
 }

@@ -75,7 +75,7 @@ func run(ctx context.Context, f *flags) error {
 	if err != nil {
 		return fmt.Errorf("make the manager: %w", err)
 	}
-	if err := errors.Join(addChecks(mgr), controller.Setup(ctx, mgr, f.controller)); err != nil {
+	if err := errors.Join(addChecks(mgr), mgr.Add(&thrift{}), controller.Setup(ctx, mgr, f.controller)); err != nil {
 		return err
 	}
 	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.watchNamespaces, "watchLabelSelector", f.watchLabels)

@@ -89,15 +89,9 @@ func (r *oneRun) String() string { return fmt.Sprintf("%d routes, Services %s", 
 
 func (r *oneRun) existing() bool { return r.Services == servicesExist }
 
-// kilobytes is what a route adds to the resident memory of an operator at rest: after the bulk and after a restart, whichever is more.
+// kilobytes is what a route adds to the resident memory of an operator at rest.
 func (r *oneRun) kilobytes() float64 {
-	var rest float64
-	for _, p := range []*phase{r.Idle, r.Restart} {
-		if p != nil {
-			rest = max(rest, p.Rest[operatorName])
-		}
-	}
-	return (rest - r.Empty.Rest[operatorName]) * 1000 / float64(r.Routes)
+	return (r.Idle.Rest[operatorName] - r.Empty.Rest[operatorName]) * 1000 / float64(r.Routes)
 }
 
 // work is the CPU time of all processes together for each route, as a share of the floor's: on a machine that others use too, it says more than a clock.
@@ -145,8 +139,6 @@ func (r *report) judgeBulk(run *oneRun) {
 	r.bar(run, "reads a route", run.Bulk.each(run.Bulk.Reads), 1, false)
 	if run.Idle != nil {
 		r.bar(run, "writes at rest", run.Idle.Writes, 0, false)
-	}
-	if run.Idle != nil || run.Restart != nil {
 		r.bar(run, "resident KB a route", run.kilobytes(), 25, false)
 	}
 }

@@ -116,7 +116,7 @@ func (l *life) beginning(ctx context.Context) error {
 		return err
 	}
 	l.Empty, err = l.phase(ctx, "empty", 0, func(ctx context.Context) (time.Duration, error) {
-		return 5 * time.Second, pause(ctx, 5*time.Second)
+		return l.settings.idle, pause(ctx, l.settings.idle)
 	})
 	return err
 }
