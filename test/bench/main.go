@@ -71,7 +71,7 @@ func (w *words) Set(text string) error {
 func (w *words) has(word string) bool { return len(*w) == 0 || slices.Contains(*w, word) }
 
 func readFlags() *settings {
-	s := &settings{routes: sizes{1000, 10000}}
+	s := &settings{routes: sizes{1000, 5000, 10000}}
 	flag.Var(&s.routes, "n", "Numbers of routes, with commas between.")
 	flag.StringVar(&s.services, "services", "both", "The aliases' Services: existing, created (by the operator), or both, one after the other.")
 	flag.Var(&s.steps, "steps", "Steps besides the bulk, with commas between: lone, few, idle, one, drift, restart, failover, edit. If left out, all.")
