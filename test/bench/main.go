@@ -149,6 +149,7 @@ func (b *bench) measureAll(ctx context.Context, variants []bool) (*report, error
 		for _, existing := range variants {
 			one, err := b.measureRun(ctx, n, existing)
 			if err != nil {
+				one.printPhases(os.Stdout)
 				return nil, err
 			}
 			r.Runs = append(r.Runs, one)

@@ -158,9 +158,18 @@ func requests(p *phase) float64 { return p.each(p.Writes + p.Reads) }
 
 // print shows a run as two tables: how long things took and what was asked of the API server, and what that cost the processes.
 func (r *oneRun) print(out io.Writer) {
-	phases := slices.Concat([]*phase{r.Floor}, r.Phases, []*phase{r.FloorAgain})
 	fmt.Fprintf(out, "\n%s: %.0f routes/s, floor %.0f (%.0f before, %.0f after): ratio %.2f; CPU of all processes for each route, against the floor: %.2f\n\n", r,
 		r.Bulk.perSecond(), r.floor(), r.Floor.perSecond(), r.FloorAgain.perSecond(), r.ratio(), r.work())
+	r.printPhases(out)
+	if r.Failover != nil {
+		fmt.Fprintf(out, "failover: p50 %.0f ms, at most %.0f, after a stop of p50 %.0f ms\n", r.Failover.P50, r.Failover.Max, r.Ending.P50)
+	}
+	fmt.Fprintf(out, "requests for each route of the bulk:%s\n\n", r.Bulk.requestsEach())
+}
+
+// printPhases prints what was measured, in a run that failed too.
+func (r *oneRun) printPhases(out io.Writer) {
+	phases := slices.DeleteFunc(slices.Concat([]*phase{r.Floor}, r.Phases, []*phase{r.FloorAgain}), func(p *phase) bool { return p == nil })
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\tn\ts\tn/s\tobjects, ms: p50\tp95\tp99\tReady, ms: p50\tp95\tp99\twrites/n\treads/n\tevents/n\t")
 	for _, p := range phases {
@@ -173,10 +182,6 @@ func (r *oneRun) print(out io.Writer) {
 	}
 	_ = w.Flush()
 	fmt.Fprintln(out)
-	if r.Failover != nil {
-		fmt.Fprintf(out, "failover: p50 %.0f ms, at most %.0f, after a stop of p50 %.0f ms\n", r.Failover.P50, r.Failover.Max, r.Ending.P50)
-	}
-	fmt.Fprintf(out, "requests for each route of the bulk:%s\n\n", r.Bulk.requestsEach())
 }
 
 // String is for a row of the table.

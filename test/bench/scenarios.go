@@ -23,7 +23,7 @@ import (
 // few is a cluster with hardly a route, against which one with all is held.
 const few = 10
 
-// measureRun measures floor and operator with a number of routes.
+// measureRun measures floor and operator with a number of routes. With an error it returns what was measured until then.
 func (b *bench) measureRun(ctx context.Context, n int, existing bool) (*oneRun, error) {
 	r := &oneRun{Routes: n, Services: servicesCreated}
 	if existing {
@@ -33,16 +33,16 @@ func (b *bench) measureRun(ctx context.Context, n int, existing bool) (*oneRun, 
 	if existing {
 		routes := append(append(routesFor("bulk", n), routesFor("few", few)...), routesFor("lone", b.settings.lone)...)
 		if err := b.createServices(ctx, routes); err != nil {
-			return nil, err
+			return r, err
 		}
 		defer func() { _ = b.deleteServices(context.WithoutCancel(ctx), routes) }()
 	}
 	var err error
 	if r.Floor, err = b.measureFloor(ctx, "floor", n, existing); err != nil {
-		return nil, err
+		return r, err
 	}
 	if err := b.measureOperator(ctx, r, n, existing); err != nil {
-		return nil, err
+		return r, err
 	}
 	r.FloorAgain, err = b.measureFloor(ctx, "floor again", n, existing)
 	return r, err
