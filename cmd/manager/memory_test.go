@@ -14,21 +14,12 @@ func TestMemoryIsGivenBackAtRest(t *testing.T) {
 		metrics.Read(sample)
 		return sample[0].Value.Uint64()
 	}
-	live := make([][]byte, 32)
-	for i := range live {
-		live[i] = make([]byte, megabyte)
-	}
+	live := allocate(32 * megabyte)
 	runtime.GC()
 
 	work := &thrift{}
 	work.look()
-	burst := make([][]byte, 256)
-	for i := range burst {
-		burst[i] = make([]byte, megabyte)
-		burst[i][0] = 1
-	}
-	runtime.KeepAlive(burst)
-	burst = nil
+	allocate(256 * megabyte)
 	before := released()
 	work.look()
 	if after := released(); after > before+16*megabyte {
@@ -39,4 +30,13 @@ func TestMemoryIsGivenBackAtRest(t *testing.T) {
 		t.Errorf("%d MB were released at rest, of a burst of 256 MB", (int64(after)-int64(before))/megabyte)
 	}
 	runtime.KeepAlive(live)
+}
+
+func allocate(bytes int) [][]byte {
+	pieces := make([][]byte, bytes>>20)
+	for i := range pieces {
+		pieces[i] = make([]byte, 1<<20)
+		pieces[i][0] = 1 // so that it is resident
+	}
+	return pieces
 }
