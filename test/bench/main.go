@@ -111,6 +111,11 @@ func run(ctx context.Context, s *settings) (err error) {
 	if !known {
 		return fmt.Errorf("-services %q: must be existing, created or both", s.services)
 	}
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o750); err != nil {
+			return fmt.Errorf("make the folder for profiles: %w", err)
+		}
+	}
 	manager, err := buildManager(ctx, s)
 	if err != nil {
 		return err
