@@ -306,6 +306,8 @@ func (r *Reconciler) lookUp(ctx context.Context, want translate.Object) (client.
 func judgeName(route *v1alpha1.ExternalRoute, key reference, live client.Object) *nameConflict {
 	controller := metav1.GetControllerOfNoCopy(live)
 	switch {
+	case ownedBy(live, route): // written by another process, just now
+		return nil
 	case ofEarlier(live, route):
 		return &nameConflict{passing: true, message: fmt.Sprintf("%s belongs to an earlier route of this name and is being collected.", key)}
 	case controller == nil && live.GetAnnotations()[v1alpha1.AdoptAnnotation] == route.Name:

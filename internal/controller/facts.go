@@ -81,7 +81,7 @@ func (r *Reconciler) service(ctx context.Context, route *v1alpha1.ExternalRoute,
 
 // ownedObjects are those that the route controls, what it wrote and has not seen yet among them.
 func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalRoute) (map[reference]client.Object, error) {
-	owned := map[reference]client.Object{}
+	recalled, owned := r.memory.recall(route), map[reference]client.Object{}
 	byOwner := []client.ListOption{
 		client.InNamespace(route.Namespace),
 		client.MatchingFields{ownerIndex: string(route.UID)},
@@ -113,7 +113,7 @@ func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalR
 			owned[reference{"VirtualService", client.ObjectKeyFromObject(v)}] = v
 		}
 	}
-	r.memory.overlay(route, owned)
+	r.memory.overlay(route, recalled, owned)
 	return owned, nil
 }
 

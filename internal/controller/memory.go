@@ -47,6 +47,8 @@ func (k reference) String() string {
 
 // memory is what the operator knows and the cache does not, or not yet: what it wrote itself and has not seen come back, and when. All of it may be
 // lost: after a restart, times count from there.
+//
+// What is forgotten when the cache shows it is recalled before the cache is read: in the other order, an event in between would leave neither.
 type memory struct {
 	clock clock.PassiveClock
 
@@ -55,9 +57,9 @@ type memory struct {
 	written map[reference]client.Object
 	// underWay are the objects that are being written, with what the cache has shown of them meanwhile: that may be later than the answer.
 	underWay map[reference]client.Object
-	// gone are the UIDs of objects that were deleted and whose deletion the cache has not shown yet.
-	gone map[types.UID]bool
-	// goneRoutes are the UIDs of routes of which the API server said that they are gone, and when; the cache has not shown it yet.
+	// gone are the UIDs of objects that were deleted, and when the cache showed it: zero where it has not yet.
+	gone map[types.UID]time.Time
+	// goneRoutes are the UIDs of routes of which the API server said that they are gone, and when.
 	goneRoutes map[types.UID]time.Time
 	status     map[types.NamespacedName]*v1alpha1.ExternalRoute
 	routes     map[types.NamespacedName]*progress
@@ -78,6 +80,14 @@ type progress struct {
 	// settling says that something is still to be cleaned up after a move.
 	settling bool
 	repairs  repairs
+}
+
+// saw forgets that an object has not been seen; a route at rest has none of them, and there are many at rest.
+func (p *progress) saw(key reference) {
+	delete(p.unseen, key)
+	if len(p.unseen) == 0 {
+		p.unseen = nil
+	}
 }
 
 // repairs are what was done to a route's objects because somebody else had changed or deleted them.
@@ -102,7 +112,7 @@ func newMemory(c clock.PassiveClock) *memory {
 		clock:      c,
 		written:    map[reference]client.Object{},
 		underWay:   map[reference]client.Object{},
-		gone:       map[types.UID]bool{},
+		gone:       map[types.UID]time.Time{},
 		goneRoutes: map[types.UID]time.Time{},
 		status:     map[types.NamespacedName]*v1alpha1.ExternalRoute{},
 		routes:     map[types.NamespacedName]*progress{},
@@ -151,7 +161,7 @@ func (m *memory) wrote(route *v1alpha1.ExternalRoute, object client.Object) {
 	}
 	m.written[key] = object
 	p := m.progressOf(route)
-	if p.unseen == nil { // a route at rest has none, and there are many at rest
+	if p.unseen == nil {
 		p.unseen = map[reference]time.Time{}
 	}
 	p.unseen[key] = m.clock.Now()
@@ -170,60 +180,79 @@ func (m *memory) untilDoubt(route *v1alpha1.ExternalRoute) time.Duration {
 	return first
 }
 
-// overlay puts what was written, and not seen since, over what the cache says that the route owns.
-func (m *memory) overlay(route *v1alpha1.ExternalRoute, owned map[reference]client.Object) {
+// recall is what was written of a route's objects, and not seen since.
+func (m *memory) recall(route *v1alpha1.ExternalRoute) map[reference]client.Object {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	unseen := m.progressOf(route).unseen
-	for key, at := range unseen {
+	p := m.progressOf(route)
+	recalled := map[reference]client.Object{}
+	for key, at := range p.unseen {
 		ours, waits := m.written[key]
 		if waits && m.clock.Since(at) >= believed {
 			delete(m.written, key)
 			waits = false
 		}
-		if cached, found := owned[key]; waits && found && !newer(ours, cached) {
-			delete(m.written, key)
-			waits = false
+		if waits {
+			recalled[key] = ours
+		} else {
+			p.saw(key)
 		}
+	}
+	return recalled
+}
+
+// overlay puts what was recalled over what the cache says that the route owns.
+func (m *memory) overlay(route *v1alpha1.ExternalRoute, recalled, owned map[reference]client.Object) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, ours := range recalled {
+		cached, found := owned[key]
 		switch {
-		case !waits:
-			delete(unseen, key)
+		case found && !newer(ours, cached):
+			delete(m.written, key)
+			m.progressOf(route).saw(key)
 		case ownedBy(ours, route):
 			owned[key] = ours
 		default: // released
 			delete(owned, key)
 		}
 	}
-	if len(unseen) == 0 {
-		m.progressOf(route).unseen = nil
-	}
 	for key, object := range owned {
-		if m.gone[object.GetUID()] {
+		if _, gone := m.gone[object.GetUID()]; gone {
 			delete(owned, key)
 		}
 	}
 }
 
-// removing remembers that an object is being deleted, until the cache knows; the function that it returns takes that back.
+// removing remembers that an object is being deleted; the function that it returns takes that back.
 func (m *memory) removing(object client.Object) (takeBack func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gone[object.GetUID()] = true
-	return func() { m.observedDeletion(object) }
+	now := m.clock.Now()
+	maps.DeleteFunc(m.gone, func(_ types.UID, seen time.Time) bool { return !seen.IsZero() && now.Sub(seen) >= believed })
+	m.gone[object.GetUID()] = time.Time{}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.gone, object.GetUID())
+	}
 }
 
 // isRemoved says whether this process deleted the object.
 func (m *memory) isRemoved(object client.Object) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.gone[object.GetUID()]
+	_, removed := m.gone[object.GetUID()]
+	return removed
 }
 
-// observedDeletion is told of every deletion.
+// observedDeletion is told of every deletion. A worker may have read the cache just before.
 func (m *memory) observedDeletion(object client.Object) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.gone, object.GetUID())
+	if _, removed := m.gone[object.GetUID()]; removed {
+		m.gone[object.GetUID()] = m.clock.Now()
+	}
 }
 
 // observed is told of every event of a generated object: from there on the cache knows better. A deletion's event carries a later version, too.
@@ -244,7 +273,7 @@ func (m *memory) isGone(route *v1alpha1.ExternalRoute) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock.Now()
-	maps.DeleteFunc(m.goneRoutes, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= believed }) // the cache may have known before
+	maps.DeleteFunc(m.goneRoutes, func(_ types.UID, at time.Time) bool { return now.Sub(at) >= believed })
 	m.goneRoutes[route.UID] = now
 }
 
@@ -260,13 +289,6 @@ func (m *memory) wasGone(route *v1alpha1.ExternalRoute) bool {
 	return gone
 }
 
-// observedEnd is told that the cache shows that a route is gone.
-func (m *memory) observedEnd(route client.Object) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.goneRoutes, route.GetUID())
-}
-
 // wroteStatus remembers the status that was written, and the version that it made.
 func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute, status *v1alpha1.ExternalRouteStatus, resourceVersion string) {
 	m.mu.Lock()
@@ -276,19 +298,11 @@ func (m *memory) wroteStatus(route *v1alpha1.ExternalRoute, status *v1alpha1.Ext
 	}
 }
 
-// recallStatus gives the route the status that was written last, where the cache is behind.
-func (m *memory) recallStatus(route *v1alpha1.ExternalRoute) {
+// recallStatus is the status that was written last, nil where the cache has shown it.
+func (m *memory) recallStatus(route types.NamespacedName) *v1alpha1.ExternalRoute {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := client.ObjectKeyFromObject(route)
-	ours, known := m.status[key]
-	switch {
-	case !known:
-	case ours.UID == route.UID && newer(ours, route):
-		ours.Status.DeepCopyInto(&route.Status)
-	default:
-		delete(m.status, key)
-	}
+	return m.status[route]
 }
 
 // observedRoute is told of every version of a route that the cache shows.

@@ -134,6 +134,7 @@ func (r *Reconciler) judged(ctx context.Context, route *v1alpha1.ExternalRoute, 
 
 // route reads a route, nil when there is none or when it is going: then its objects go with it, by their owner reference.
 func (r *Reconciler) route(ctx context.Context, key types.NamespacedName) (*v1alpha1.ExternalRoute, error) {
+	written := r.memory.recallStatus(key)
 	route := &v1alpha1.ExternalRoute{}
 	err := r.client.Get(ctx, key, route)
 	if apierrors.IsNotFound(err) || (err == nil && !route.DeletionTimestamp.IsZero()) {
@@ -142,7 +143,9 @@ func (r *Reconciler) route(ctx context.Context, key types.NamespacedName) (*v1al
 	if err != nil {
 		return nil, err
 	}
-	r.memory.recallStatus(route)
+	if written != nil && written.UID == route.UID && newer(written, route) {
+		written.Status.DeepCopyInto(&route.Status)
+	}
 	return route, nil
 }
 

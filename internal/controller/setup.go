@@ -108,14 +108,7 @@ func (r *Reconciler) onRoute() predicate.Predicate {
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			r.memory.observedRoute(e.ObjectNew)
 			another := e.ObjectOld.GetUID() != e.ObjectNew.GetUID() // of the same name, made while the watch was cut
-			if another {
-				r.memory.observedEnd(e.ObjectOld)
-			}
 			return another || e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration()
-		},
-		DeleteFunc: func(e event.DeleteEvent) bool {
-			r.memory.observedEnd(e.Object)
-			return true
 		},
 	}
 }

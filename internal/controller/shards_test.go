@@ -21,7 +21,7 @@ func TestTwoOperatorsShareACluster(t *testing.T) {
 	}
 	t.Cleanup(c.stop)
 	for _, shard := range []string{"a", "b"} {
-		end, done, err := c.runOperator(labels.SelectorFromSet(labels.Set{"shard": shard}))
+		end, done, err := c.runOperator(labels.SelectorFromSet(labels.Set{"shard": shard}), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

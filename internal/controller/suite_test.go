@@ -135,17 +135,18 @@ func scheme() *runtime.Scheme {
 
 // startOperator starts the operator in this process and returns when its caches are filled.
 func (c *cluster) startOperator() (err error) {
-	c.end, c.done, err = c.runOperator(labels.Everything())
+	c.end, c.done, err = c.runOperator(labels.Everything(), nil)
 	return err
 }
 
-// runOperator starts an operator for some routes.
-func (c *cluster) runOperator(routes labels.Selector) (end context.CancelFunc, done chan error, err error) {
+// runOperator starts an operator for some routes, with a client of its own or, where that is nil, the usual one.
+func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClientFunc) (end context.CancelFunc, done chan error, err error) {
 	mgr, err := ctrl.NewManager(c.operator, ctrl.Options{
 		Scheme:     scheme(),
 		Cache:      controller.CacheOptions(routes),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)},
+		NewClient:  newClient,
 	})
 	if err != nil {
 		return nil, nil, err
