@@ -29,7 +29,7 @@ import (
 // apply brings one object to what is wanted, and returns it as it stands then if it wrote. It writes nothing where the cluster agrees already, nor while
 // the route's objects are left to somebody who undoes its repairs.
 //
-// Force is used on what the route controls, or was handed. What the cache does not know is applied without it, so that an object that somebody
+// Force is used on what the route controls, or was handed. What the cache does not know is created and nothing else, so that an object that somebody
 // created in the meantime is a conflict and not a victim.
 func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, want translate.Object) (client.Object, error) {
 	key := referenceTo(want)
@@ -58,6 +58,10 @@ func (r *Reconciler) apply(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	return now, nil
 }
 
+// none is the version of no object. An apply that names it creates the object, and is a conflict where there is one: without it, what does not
+// contradict somebody else's object would be merged into that (a Service's port and owner, say).
+const none = "1"
+
 // write applies an object and returns what the API server stores.
 func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, want translate.Object, force bool) (client.Object, error) {
 	key := referenceTo(want)
@@ -66,20 +70,9 @@ func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, w
 		return nil, err
 	}
 	manifest.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))})
-	options := []client.ApplyOption{fieldOwner}
-	if force {
-		options = append(options, client.ForceOwnership)
-	}
-	applied := manifest.DeepCopy()
-	if err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...); err != nil {
-		if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) { // what is missing is not the object, but its kind, or the namespace
-			r.istio.doubted()
-		}
-		if apierrors.IsConflict(err) && !force {
-			r.memory.waits(route, key)
-			return nil, &nameConflict{message: notOurs(route, key)}
-		}
-		return nil, fmt.Errorf("apply %s: %w", key, err)
+	applied, err := r.send(ctx, route, key, manifest, force)
+	if err != nil {
+		return nil, err
 	}
 	if reflect.DeepEqual(applied.Object["spec"], manifest.Object["spec"]) { // the usual case, in which there is nothing to parse
 		if now := withMetadata(want, applied); asWanted(want, now, route) {
@@ -100,6 +93,29 @@ func (r *Reconciler) write(ctx context.Context, route *v1alpha1.ExternalRoute, w
 		return nil, fmt.Errorf("apply %s: the API server stores something else than was sent: does an admission webhook change it?", key)
 	}
 	return now, nil
+}
+
+// send applies a manifest and returns the API server's answer.
+func (r *Reconciler) send(ctx context.Context, route *v1alpha1.ExternalRoute, key reference, manifest *unstructured.Unstructured, force bool,
+) (*unstructured.Unstructured, error) {
+	options := []client.ApplyOption{fieldOwner}
+	applied := manifest.DeepCopy()
+	if force {
+		options = append(options, client.ForceOwnership)
+	} else {
+		applied.SetResourceVersion(none)
+	}
+	err := r.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied), options...)
+	switch {
+	case err == nil:
+		return applied, nil
+	case apierrors.IsConflict(err) && !force:
+		r.memory.waits(route, key)
+		return nil, &nameConflict{passing: true, message: fmt.Sprintf("%s was created by somebody a moment ago.", key)}
+	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err): // what is missing is not the object, but its kind, or the namespace
+		r.istio.doubted()
+	}
+	return nil, fmt.Errorf("apply %s: %w", key, err)
 }
 
 // withMetadata is the wanted object with the metadata of the API server's answer.
@@ -250,7 +266,7 @@ func (r *Reconciler) release(ctx context.Context, route *v1alpha1.ExternalRoute,
 // nameConflict is an object of somebody else's that has the name of a generated one. It is data, and an error only on its way to the report.
 type nameConflict struct {
 	message string
-	// passing says that it is of an earlier route of this name, and being collected.
+	// passing says that it will be judged again soon: it is of an earlier route of this name and being collected, or the cache does not show it yet.
 	passing bool
 }
 
@@ -347,7 +363,7 @@ func failure(err error) result {
 // conflicting reports an object of somebody else's.
 func conflicting(conflict *nameConflict) result {
 	if conflict.passing {
-		return result{programmed: v1alpha1.ReasonPending, message: conflict.message}
+		return result{programmed: v1alpha1.ReasonPending, message: conflict.message, again: believed}
 	}
 	return result{programmed: v1alpha1.ReasonNotAccepted, conflict: conflict.message, message: "The spec is not accepted: a name is somebody else's."}
 }

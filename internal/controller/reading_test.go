@@ -2,15 +2,18 @@ package controller_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -104,4 +107,47 @@ func (s *story) wrote(what string, want map[string]int) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		s.Errorf("%s: %s", what, diff)
 	}
+}
+
+// What somebody creates between the operator's look and its write is theirs.
+func TestAServiceThatIsCreatedMeanwhileIsNobodysPrey(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	s := tellIn(t, c)
+	theirs := service("web", map[string]string{"app": "web"}, 80)
+	theirs.Namespace = s.namespace
+	var once sync.Once
+	first := func(config *rest.Config, options client.Options) (client.Client, error) {
+		usual, err := client.NewWithWatch(config, options)
+		if err != nil {
+			return nil, err
+		}
+		return interceptor.NewClient(usual, interceptor.Funcs{
+			Apply: func(ctx context.Context, cl client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+				once.Do(func() { err = c.client.Create(ctx, theirs) })
+				return errors.Join(err, cl.Apply(ctx, object, options...))
+			},
+		}), nil
+	}
+	if c.end, c.done, err = c.runOperator(labels.Everything(), first); err != nil {
+		t.Fatal(err)
+	}
+	s.route("web", simple)
+	s.ready("web")
+	s.quiet("web")
+	now := service("web", nil, 80)
+	s.get("web", now)
+	if diff := cmp.Diff(theirs.Spec, now.Spec); diff != "" {
+		t.Error(diff)
+	}
+	for _, entry := range now.ManagedFields {
+		if entry.Manager == "externalroute" {
+			t.Errorf("the operator wrote to somebody else's Service: %s", entry.FieldsV1)
+		}
+	}
+	s.delete(s.read("web"))
+	s.only("Service/web")
 }
