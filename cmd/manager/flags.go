@@ -21,10 +21,9 @@ import (
 type flags struct {
 	version bool
 
-	watchNamespaces namespaces
-	watchLabels     string
-	routes          labels.Selector
-	controller      controller.Options
+	watchLabels string
+	routes      labels.Selector
+	controller  controller.Options
 
 	leaderElect   bool
 	leaderNS      string
@@ -61,7 +60,7 @@ func (n *namespaces) Set(list string) error {
 func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	f := &flags{}
 	set.BoolVar(&f.version, "version", false, "Print the version and end.")
-	set.Var(&f.watchNamespaces, "watch-namespaces", "Namespaces whose routes are served, separated by commas. If left out, all.")
+	set.Var((*namespaces)(&f.controller.Namespaces), "watch-namespaces", "Namespaces whose routes are served, separated by commas. If left out, all.")
 	set.StringVar(&f.watchLabels, "watch-label-selector", "",
 		"Labels of the routes that are served, such as shard=a. Several operators share a cluster so; the routes of a namespace are to have one. If left out, all.")
 	set.StringVar(&f.controller.ClusterDomain, "cluster-domain", translate.DefaultClusterDomain, "The cluster's DNS domain.")
@@ -104,7 +103,7 @@ func (f *flags) lease() string {
 
 func (f *flags) check() error {
 	var mistakes []error
-	for _, namespace := range f.watchNamespaces {
+	for _, namespace := range f.controller.Namespaces {
 		if messages := validation.IsDNS1123Label(namespace); len(messages) > 0 {
 			mistakes = append(mistakes, fmt.Errorf("--watch-namespaces %q: %s", namespace, strings.Join(messages, "; ")))
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/externalroute/externalroute/internal/controller"
 )
 
 func TestFlags(t *testing.T) {
@@ -55,7 +57,7 @@ func TestTheCacheHoldsTheNamespacesWatched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		options := cacheOptions(f)
+		options := controller.CacheOptions(f.routes, f.controller.Namespaces)
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(options.DefaultNamespaces))); diff != "" {
 			t.Errorf("%q: %s", list, diff)
 		}

@@ -17,7 +17,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -60,7 +59,7 @@ func run(ctx context.Context, f *flags) error {
 	config.DisableCompression = true // a cluster's network is faster than gzip
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                        newScheme(),
-		Cache:                         cacheOptions(f),
+		Cache:                         controller.CacheOptions(f.routes, f.controller.Namespaces),
 		Metrics:                       metricsOptions(f),
 		HealthProbeBindAddress:        f.probeAddress,
 		PprofBindAddress:              f.pprofAddress,
@@ -78,7 +77,7 @@ func run(ctx context.Context, f *flags) error {
 	if err := errors.Join(addChecks(mgr), mgr.Add(&thrift{}), controller.Setup(ctx, mgr, f.controller)); err != nil {
 		return err
 	}
-	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.watchNamespaces, "watchLabelSelector", f.watchLabels)
+	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.controller.Namespaces, "watchLabelSelector", f.watchLabels)
 	return mgr.Start(ctx)
 }
 
@@ -94,18 +93,6 @@ func newScheme() *runtime.Scheme {
 		}
 	}
 	return scheme
-}
-
-// cacheOptions limit what is watched to some namespaces, where any are named.
-func cacheOptions(f *flags) cache.Options {
-	options := controller.CacheOptions(f.routes)
-	for _, namespace := range f.watchNamespaces {
-		if options.DefaultNamespaces == nil {
-			options.DefaultNamespaces = map[string]cache.Config{}
-		}
-		options.DefaultNamespaces[namespace] = cache.Config{}
-	}
-	return options
 }
 
 func metricsOptions(f *flags) metricsserver.Options {

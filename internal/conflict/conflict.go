@@ -29,6 +29,12 @@ func IdentityOf(object metav1.Object) Identity {
 	return Identity{Namespace: object.GetNamespace(), Name: object.GetName(), Created: object.GetCreationTimestamp().Time}
 }
 
+// Name is what something is a rival for: a host, in a namespace or, where that is empty, for everybody.
+type Name struct{ Namespace, Host string }
+
+// Identify is the identity itself, for whoever has facts of some kind.
+func (a Identity) Identify() Identity { return a }
+
 // Compare orders as Istio does: by age, then by name, then by namespace (istio: pilot/pkg/model/config.go, configCompareByCreationTime).
 func (a Identity) Compare(b Identity) int {
 	switch {
@@ -103,8 +109,8 @@ func ClaimsOf(virtualService *networkingv1.VirtualService, services []*corev1.Se
 	for i, e := range entries {
 		facts := ServiceEntryFacts(e)
 		for _, host := range facts.Hosts {
-			for number, port := range facts.Ports {
-				claims = append(claims, Claim{Key: "port " + e.Namespace + "/" + host, Port: number, Share: port.Protocol, Index: i})
+			for _, port := range facts.Ports {
+				claims = append(claims, Claim{Key: "port " + e.Namespace + "/" + host, Port: port.Number, Share: port.Protocol, Index: i})
 			}
 		}
 	}

@@ -2,28 +2,30 @@ package conflict
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	istio "istio.io/api/networking/v1alpha3"
-	istiotype "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // ServiceEntry is what matters of a ServiceEntry beside another one of its hosts in its namespace.
 type ServiceEntry struct {
 	Identity
-	Hosts      []string
-	Ports      map[uint32]Port
+	Hosts []string
+	// Ports are in the order of their numbers.
+	Ports      []Port
 	Resolution istio.ServiceEntry_Resolution
 	// Endpoints says that it has addresses of its own, and is not resolved by its host's name.
 	Endpoints bool
-	Labels    map[string]string
-	ExportTo  []string
+	// Labels are its labels, as text in which equal ones are equal: there may be many entries, and a map takes more than all else.
+	Labels   string
+	ExportTo []string
 }
 
 // Port is what a ServiceEntry says about a port.
 type Port struct {
+	Number uint32
 	// Protocol is HTTP, TLS (which HTTPS is to Istio as well), or as written.
 	Protocol string
 	// Target is the port that is dialled.
@@ -33,36 +35,40 @@ type Port struct {
 // ServiceEntryFacts reads them.
 func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 	facts := ServiceEntry{
-		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: map[uint32]Port{},
+		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: make([]Port, 0, len(e.Spec.Ports)),
 		Resolution: e.Spec.Resolution, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
-		Labels: e.Labels, ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)),
+		Labels: labels.Set(e.Labels).String(), ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)),
 	}
 	for _, p := range e.Spec.Ports {
-		port := Port{Protocol: p.Protocol, Target: p.TargetPort}
+		port := Port{Number: p.Number, Protocol: p.Protocol, Target: p.TargetPort}
 		if port.Protocol == "HTTPS" {
 			port.Protocol = "TLS"
 		}
 		if port.Target == 0 {
 			port.Target = p.Number
 		}
-		facts.Ports[p.Number] = port
+		facts.Ports = append(facts.Ports, port)
 	}
+	slices.SortStableFunc(facts.Ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
 	return facts
 }
 
-// StripServiceEntry drops all that its facts do not need.
-func StripServiceEntry(e *networkingv1.ServiceEntry) {
-	hosts, resolution, visible := e.Spec.Hosts, e.Spec.Resolution, e.Spec.ExportTo
-	facts := ServiceEntryFacts(e)
-	e.Spec.Reset()
-	e.Spec.Hosts, e.Spec.Resolution, e.Spec.ExportTo = hosts, resolution, visible
-	if facts.Endpoints {
-		e.Spec.Endpoints = []*istio.WorkloadEntry{{}}
+// Claims are its hosts in its namespace.
+func (e ServiceEntry) Claims() []Name {
+	claims := make([]Name, len(e.Hosts))
+	for i, host := range e.Hosts {
+		claims[i] = Name{e.Namespace, host}
 	}
-	for _, number := range slices.Sorted(maps.Keys(facts.Ports)) {
-		p := facts.Ports[number]
-		e.Spec.Ports = append(e.Spec.Ports, &istio.ServicePort{Number: number, Protocol: p.Protocol, TargetPort: p.Target})
+	return claims
+}
+
+func (e ServiceEntry) port(number uint32) (Port, bool) {
+	for _, p := range e.Ports {
+		if p.Number == number {
+			return p, true
+		}
 	}
+	return Port{}, false
 }
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
@@ -85,9 +91,9 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 	if e.Resolution != ours.Resolution {
 		return "has another resolution and is older"
 	}
-	merged := maps.Equal(e.Labels, ours.Labels) && slices.Equal(e.ExportTo, ours.ExportTo)
-	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
-		if _, has := e.Ports[number]; !has && !merged {
+	merged := e.Labels == ours.Labels && slices.Equal(e.ExportTo, ours.ExportTo)
+	for _, mine := range ours.Ports {
+		if _, has := e.port(mine.Number); !has && !merged {
 			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
 		}
 	}
@@ -96,9 +102,8 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 
 // disturbsPorts looks at the ports that both have.
 func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
-	for _, number := range slices.Sorted(maps.Keys(ours.Ports)) {
-		mine := ours.Ports[number]
-		theirs, shared := e.Ports[number]
+	for _, mine := range ours.Ports {
+		theirs, shared := e.port(mine.Number)
 		switch {
 		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
 			return "has other endpoints for the same port, and Istio puts those of both together"
@@ -143,21 +148,8 @@ func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
 	return facts
 }
 
-// StripDestinationRule drops all that its facts do not need.
-func StripDestinationRule(d *networkingv1.DestinationRule) {
-	facts := DestinationRuleFacts(d)
-	d.Spec.Reset()
-	d.Spec.Host, d.Spec.ExportTo = facts.Host, facts.ExportTo
-	if facts.Selector {
-		d.Spec.WorkloadSelector = &istiotype.WorkloadSelector{}
-	}
-	if facts.Policy {
-		d.Spec.TrafficPolicy = &istio.TrafficPolicy{}
-	}
-	for _, name := range facts.Subsets {
-		d.Spec.Subsets = append(d.Spec.Subsets, &istio.Subset{Name: name})
-	}
-}
+// Claims are its host in its namespace.
+func (d DestinationRule) Claims() []Name { return []Name{{d.Namespace, d.Host}} }
 
 // Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
 //

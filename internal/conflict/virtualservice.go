@@ -86,7 +86,13 @@ func forMesh(spec *istio.VirtualService) bool {
 }
 
 // Claims are the complete names that the VirtualService takes, or takes a part of.
-func (v *VirtualService) Claims() []string { return slices.Concat(v.Hosts, v.Services) }
+func (v VirtualService) Claims() []Name {
+	claims := make([]Name, 0, len(v.Hosts)+len(v.Services))
+	for _, host := range slices.Concat(v.Hosts, v.Services) {
+		claims = append(claims, Name{Host: host})
+	}
+	return claims
+}
 
 func (v *VirtualService) add(m Match) {
 	same := func(other Match) bool {
@@ -106,30 +112,13 @@ func (v VirtualService) On(port uint32) VirtualService {
 	return v
 }
 
-// StripVirtualService drops all that its facts do not need.
-func StripVirtualService(v *networkingv1.VirtualService) {
-	full := &v.Spec
-	kept := &istio.VirtualService{Hosts: full.Hosts, Gateways: full.Gateways, ExportTo: full.ExportTo}
-	if forMesh(full) {
-		facts := VirtualServiceFacts(v, "")
-		for _, m := range facts.Matches {
-			match := &istio.HTTPMatchRequest{Port: m.Port, SourceLabels: m.Labels, SourceNamespace: m.Namespace}
-			kept.Http = append(kept.Http, &istio.HTTPRoute{Match: []*istio.HTTPMatchRequest{match}})
-		}
-	} else {
-		kept.Hosts = nil
-	}
-	v.Spec.Reset()
-	v.Spec.Hosts, v.Spec.Gateways, v.Spec.ExportTo, v.Spec.Http = kept.Hosts, kept.Gateways, kept.ExportTo, kept.Http
-}
-
 // Beats says whether, for some of the pods that ours is for, Istio would let the other VirtualService serve one of our hosts, and which.
 //
 // Of all VirtualServices that have a route for a sidecar, the first serves a host and the others are dropped; first are those that only the sidecar's
 // namespace sees, then those exported to it by name, then the public ones, the oldest first in each (istio: pilot/pkg/model/virtualservice.go,
 // SelectVirtualServices; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
 func Beats(other, ours VirtualService) (host int, beats bool) {
-	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Claims(), h) })
+	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Claims(), Name{Host: h}) })
 	if host < 0 {
 		return 0, false
 	}

@@ -307,15 +307,17 @@ func (r *Reconciler) preflight(ctx context.Context, route *v1alpha1.ExternalRout
 
 // lookUp is the object of the wanted one's kind and name, or nil.
 func (r *Reconciler) lookUp(ctx context.Context, want translate.Object) (client.Object, error) {
-	live, ok := want.DeepCopyObject().(client.Object)
-	if !ok {
-		return nil, fmt.Errorf("%T is no API object", want)
+	live := r.objects.at(referenceTo(want))
+	if _, isService := want.(*corev1.Service); isService {
+		live = &corev1.Service{}
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(want), live); err != nil {
+			return nil, client.IgnoreNotFound(err)
+		}
 	}
-	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), live)
-	if apierrors.IsNotFound(err) || (err == nil && r.memory.isRemoved(live)) {
+	if live == nil || r.memory.isRemoved(live) {
 		return nil, nil
 	}
-	return live, err
+	return live, nil
 }
 
 // judgeName says whether an object that the route does not control may become its own.

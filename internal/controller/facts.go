@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -94,23 +93,11 @@ func (r *Reconciler) ownedObjects(ctx context.Context, route *v1alpha1.ExternalR
 	for i := range services.Items {
 		owned[reference{"Service", client.ObjectKeyFromObject(&services.Items[i])}] = &services.Items[i]
 	}
-	if r.istio.installed() {
-		var entries networkingv1.ServiceEntryList
-		var rules networkingv1.DestinationRuleList
-		var virtualServices networkingv1.VirtualServiceList
-		for _, list := range []client.ObjectList{&entries, &rules, &virtualServices} {
-			if err := r.client.List(ctx, list, byOwner...); err != nil {
-				return nil, err
+	for _, objects := range r.objects.ownedBy(route.UID) {
+		for _, object := range objects {
+			if object.GetNamespace() == route.Namespace {
+				owned[referenceTo(object)] = object
 			}
-		}
-		for _, e := range entries.Items {
-			owned[reference{"ServiceEntry", client.ObjectKeyFromObject(e)}] = e
-		}
-		for _, d := range rules.Items {
-			owned[reference{"DestinationRule", client.ObjectKeyFromObject(d)}] = d
-		}
-		for _, v := range virtualServices.Items {
-			owned[reference{"VirtualService", client.ObjectKeyFromObject(v)}] = v
 		}
 	}
 	r.memory.overlay(route, recalled, owned)

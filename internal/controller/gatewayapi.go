@@ -2,11 +2,16 @@ package controller
 
 import (
 	"context"
+	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/conflict"
@@ -19,10 +24,25 @@ import (
 type gatewayAPI struct {
 	*optionalAPI
 	// cache is asked itself: a manager's client would read what has no types from the API server.
-	cache client.Reader
+	cache cache.Cache
 }
 
 var gatewayVersion = schema.GroupVersion{Group: "gateway.networking.k8s.io", Version: "v1"}
+
+// follow watches HTTPRoutes while they are there.
+func (g *gatewayAPI) follow(indexer client.FieldIndexer, built controller.Controller, wake handler.EventHandler) {
+	g.watch = func(ctx context.Context) error {
+		if err := indexer.IndexField(ctx, newHTTPRoute(), servedIndex, servedServices); err != nil {
+			return fmt.Errorf("index HTTPRoutes by what they serve: %w", err)
+		}
+		return built.Watch(source.Kind[client.Object](g.cache, newHTTPRoute(), wake))
+	}
+	g.fill = func(ctx context.Context) error {
+		_, err := g.cache.GetInformer(ctx, newHTTPRoute()) // blocks until it is filled
+		return err
+	}
+	g.leave = func(ctx context.Context) error { return g.cache.RemoveInformer(ctx, newHTTPRoute()) }
+}
 
 // httpRoute is a route of the Gateway API that serves a Service.
 type httpRoute struct {
@@ -45,7 +65,7 @@ func (g *gatewayAPI) rivals(ctx context.Context, route *v1alpha1.ExternalRoute) 
 	for _, alias := range translate.ReferencesOf(route).Aliases {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(gatewayVersion.WithKind("HTTPRouteList"))
-		if err := g.cache.List(ctx, list, client.MatchingFields{rivalIndex: alias.String()}, client.UnsafeDisableDeepCopy); err != nil {
+		if err := g.cache.List(ctx, list, client.MatchingFields{servedIndex: alias.String()}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, err
 		}
 		for i := range list.Items {
@@ -59,6 +79,19 @@ func (g *gatewayAPI) rivals(ctx context.Context, route *v1alpha1.ExternalRoute) 
 		}
 	}
 	return rivals, nil
+}
+
+// servedServices are the NAMESPACE/NAME of the Services that an HTTPRoute says it serves.
+func servedServices(object client.Object) []string {
+	route, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return nil
+	}
+	var keys []string
+	for _, p := range serviceParents(route) {
+		keys = append(keys, p.service.String())
+	}
+	return keys
 }
 
 // parent is a Service that an HTTPRoute says it serves, on one port or on all.

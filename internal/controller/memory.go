@@ -28,7 +28,7 @@ func referenceTo(object client.Object) reference {
 
 // kindOf is the kind of a generated object; what comes from the cache does not say it itself.
 func kindOf(object client.Object) string {
-	switch object.(type) {
+	switch o := object.(type) {
 	case *corev1.Service:
 		return "Service"
 	case *networkingv1.ServiceEntry:
@@ -37,6 +37,10 @@ func kindOf(object client.Object) string {
 		return "DestinationRule"
 	case *networkingv1.VirtualService:
 		return "VirtualService"
+	case *metav1.PartialObjectMetadata:
+		return o.Kind
+	case *sighting:
+		return kindOf(o.Object)
 	}
 	return ""
 }

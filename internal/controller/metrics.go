@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
@@ -40,8 +38,8 @@ var (
 type metrics struct {
 	cache cache.Cache
 	clock clock.PassiveClock
-	// istio says whether Istio's kinds are watched: to ask the cache for a kind that is not served would wait for ever.
-	istio func() bool
+	// generated is how many objects of Istio's kinds belong to routes, where these kinds are watched.
+	generated func() map[string]int
 
 	applies    *prometheus.CounterVec
 	programmed prometheus.Histogram
@@ -57,11 +55,11 @@ type edit struct {
 	seen       time.Time
 }
 
-func newMetrics(routes cache.Cache, c clock.PassiveClock) *metrics {
+func newMetrics(routes cache.Cache, generated func() map[string]int, c clock.PassiveClock) *metrics {
 	m := &metrics{
-		cache: routes,
-		clock: c,
-		istio: func() bool { return false },
+		cache:     routes,
+		generated: generated,
+		clock:     c,
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "externalroute_applies_total",
 			Help: "Writes of generated objects, by kind and result. An object that stands as wanted is not written.",
@@ -209,28 +207,20 @@ func (m *metrics) tellRoutes(ctx context.Context, told chan<- prometheus.Metric)
 }
 
 func (m *metrics) tellObjects(ctx context.Context, told chan<- prometheus.Metric) error {
-	lists := map[string]client.ObjectList{"Service": &corev1.ServiceList{}}
-	if m.istio() {
-		lists["ServiceEntry"] = &networkingv1.ServiceEntryList{}
-		lists["DestinationRule"] = &networkingv1.DestinationRuleList{}
-		lists["VirtualService"] = &networkingv1.VirtualServiceList{}
-	}
-	for kind, list := range lists {
-		if err := m.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return err
-		}
-		count := 0
-		err := meta.EachListItem(list, func(o runtime.Object) error {
-			if object, ok := o.(client.Object); ok && routeOwner(object) != nil {
-				count++
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	for kind, count := range m.generated() {
 		told <- gauge(managedDesc, count, kind)
 	}
+	var services corev1.ServiceList
+	if err := m.cache.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	count := 0
+	for i := range services.Items {
+		if routeOwner(&services.Items[i]) != nil {
+			count++
+		}
+	}
+	told <- gauge(managedDesc, count, "Service")
 	return nil
 }
 

@@ -42,6 +42,8 @@ type Options struct {
 	Settle time.Duration
 	// Concurrency is how many routes are reconciled at once.
 	Concurrency int
+	// Namespaces are those that are watched; none means all.
+	Namespaces []string
 }
 
 // Reconciler reconciles ExternalRoutes.
@@ -52,6 +54,7 @@ type Reconciler struct {
 	options  Options
 
 	istio      *optionalAPI
+	objects    *istioObjects
 	gatewayAPI *gatewayAPI
 	configMaps *configMapWatch
 	memory     *memory

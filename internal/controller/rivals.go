@@ -25,10 +25,7 @@ func (r *Reconciler) judge(ctx context.Context, route *v1alpha1.ExternalRoute, f
 	if err != nil {
 		return nil, err
 	}
-	destinations, err := r.foreignDestinations(ctx, route, f, objects)
-	if err != nil {
-		return nil, err
-	}
+	destinations := r.foreignDestinations(route, f, objects)
 	unknown, err := r.unknownClaimants(ctx, route, objects)
 	if err != nil {
 		return nil, err
@@ -85,15 +82,11 @@ func (r *Reconciler) foreignHosts(ctx context.Context, route *v1alpha1.ExternalR
 		ours.Created = live.CreationTimestamp.Time
 	}
 	for i, host := range objects.Hosts {
-		var list networkingv1.VirtualServiceList
-		if err := r.client.List(ctx, &list, client.MatchingFields{rivalIndex: host}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, err
-		}
-		for _, v := range list.Items {
-			if referenceTo(v) == referenceTo(objects.VirtualService) {
+		for _, v := range r.objects.virtualServices.claiming(conflict.Name{Host: host}) {
+			if isNamed(objects.VirtualService, v.Identity) {
 				continue // its name is the conflict, or it is handed over
 			}
-			if served, beats := conflict.Beats(conflict.VirtualServiceFacts(v, r.options.ClusterDomain), ours); beats && served == i {
+			if served, beats := conflict.Beats(v, ours); beats && served == i {
 				problems = append(problems, field.Invalid(objects.HostPaths[i], host, fmt.Sprintf(
 					"is served by VirtualService %s/%s, which Istio prefers: take the host out of one of the two, or delete one", v.Namespace, v.Name)))
 			}
@@ -116,6 +109,10 @@ func (r *Reconciler) foreignHosts(ctx context.Context, route *v1alpha1.ExternalR
 	return problems, nil
 }
 
+func isNamed(object client.Object, identity conflict.Identity) bool {
+	return object.GetName() == identity.Name && object.GetNamespace() == identity.Namespace
+}
+
 func visibleIn(route *v1alpha1.ExternalRoute, namespace string) bool {
 	return namespace == route.Namespace || slices.ContainsFunc(route.Spec.ExportTo, func(n v1alpha1.ExportNamespace) bool {
 		return n == "*" || string(n) == namespace
@@ -123,7 +120,7 @@ func visibleIn(route *v1alpha1.ExternalRoute, namespace string) bool {
 }
 
 // foreignDestinations tells of ServiceEntries and DestinationRules of other people that would decide about a host which the route uses by its real name.
-func (r *Reconciler) foreignDestinations(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) (field.ErrorList, error) {
+func (r *Reconciler) foreignDestinations(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects) field.ErrorList {
 	var problems field.ErrorList
 	disturbed := func(i int, kind string, rival conflict.Identity, how string) {
 		if how != "" {
@@ -136,31 +133,23 @@ func (r *Reconciler) foreignDestinations(ctx context.Context, route *v1alpha1.Ex
 		if live, stands := f.owned[referenceTo(want)]; stands {
 			ours.Created = live.GetCreationTimestamp().Time
 		}
-		at := client.MatchingFields{rivalIndex: route.Namespace + "/" + want.Spec.Hosts[0]}
-		var entries networkingv1.ServiceEntryList
-		if err := r.client.List(ctx, &entries, at, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, err
-		}
-		for _, e := range entries.Items {
-			if referenceTo(e) != referenceTo(want) {
-				disturbed(i, "ServiceEntry", conflict.IdentityOf(e), conflict.ServiceEntryFacts(e).Disturbs(ours))
+		claim := conflict.Name{Namespace: route.Namespace, Host: want.Spec.Hosts[0]}
+		for _, e := range r.objects.serviceEntries.claiming(claim) {
+			if !isNamed(want, e.Identity) {
+				disturbed(i, "ServiceEntry", e.Identity, e.Disturbs(ours))
 			}
-		}
-		var rules networkingv1.DestinationRuleList
-		if err := r.client.List(ctx, &rules, at, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, err
 		}
 		rule := conflict.DestinationRuleFacts(objects.DestinationRules[i])
 		if live, stands := f.owned[referenceTo(objects.DestinationRules[i])]; stands {
 			rule.Created = live.GetCreationTimestamp().Time
 		}
-		for _, d := range rules.Items {
-			if referenceTo(d) != referenceTo(objects.DestinationRules[i]) {
-				disturbed(i, "DestinationRule", conflict.IdentityOf(d), conflict.DestinationRuleFacts(d).Disturbs(rule))
+		for _, d := range r.objects.destinationRules.claiming(claim) {
+			if !isNamed(objects.DestinationRules[i], d.Identity) {
+				disturbed(i, "DestinationRule", d.Identity, d.Disturbs(rule))
 			}
 		}
 	}
-	return problems, nil
+	return problems
 }
 
 // unknownClaimants are the routes that ask for one of the hosts, as far as their specs can say.

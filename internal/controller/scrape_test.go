@@ -45,15 +45,14 @@ func BenchmarkScrape(b *testing.B) {
 		b.Fatal(err)
 	}
 	fill(b, cluster, routes)
-	options := CacheOptions(nil)
+	options := CacheOptions(nil, nil)
 	options.Scheme = scheme
 	filled, err := cache.New(plane.Config, options)
 	if err != nil {
 		b.Fatal(err)
 	}
 	go func() { _ = filled.Start(b.Context()) }()
-	m := newMetrics(filled, clock.RealClock{})
-	m.istio = func() bool { return true }
+	m := newMetrics(filled, func() map[string]int { return nil }, clock.RealClock{})
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(m); err != nil {
 		b.Fatal(err)

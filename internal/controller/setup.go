@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -13,7 +15,6 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -29,8 +30,8 @@ import (
 
 // The indexes by which an event finds the routes concerned, and a route its rivals.
 const (
-	ownerIndex     = "owner"     // generated objects by the UID of their route
-	rivalIndex     = "rival"     // other people's objects by what they may be rivals for: see rivalKeys
+	ownerIndex     = "owner"     // generated Services by the UID of their route
+	servedIndex    = "served"    // HTTPRoutes by NAMESPACE/NAME of the Services that they serve
 	hostIndex      = "host"      // routes by the complete names of their hosts
 	upstreamIndex  = "upstream"  // routes by NAMESPACE/HOST of their destinations
 	serviceIndex   = "service"   // routes by NAMESPACE/NAME of the Services that matter to them
@@ -50,8 +51,8 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		options:  options,
 		memory:   newMemory(c),
 		claims:   newClaims(),
-		metrics:  newMetrics(mgr.GetCache(), c),
 	}
+	r.metrics = newMetrics(mgr.GetCache(), r.generated, c)
 	if err := r.indexRoutes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -83,14 +84,17 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	if err != nil {
 		return fmt.Errorf("make a discovery client: %w", err)
 	}
-	w := &watches{cache: mgr.GetCache(), controller: built, indexer: mgr.GetFieldIndexer(), reconciler: r}
+	cluster, err := client.NewWithWatch(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient()})
+	if err != nil {
+		return fmt.Errorf("make a client that watches: %w", err)
+	}
+	r.objects = newIstioObjects(cluster, options, r.onIstio())
 	r.istio = newOptionalAPI(asked, networkingv1.SchemeGroupVersion, time.Second, time.Minute, "ServiceEntry", "DestinationRule", "VirtualService")
-	r.metrics.istio = r.istio.installed
-	w.follow(r.istio, r.onIstio(), func() []client.Object {
-		return []client.Object{&networkingv1.ServiceEntry{}, &networkingv1.DestinationRule{}, &networkingv1.VirtualService{}}
-	})
+	r.istio.watch = func(context.Context) error { return built.Watch(r.objects) }
+	r.istio.fill, r.istio.leave, r.istio.tell = r.objects.WaitForSync, r.objects.leave, r.wakeAll
 	r.gatewayAPI = &gatewayAPI{newOptionalAPI(asked, gatewayVersion, 10*time.Second, time.Minute, "HTTPRoute"), mgr.GetCache()}
-	w.follow(r.gatewayAPI.optionalAPI, r.onHTTPRoute(), func() []client.Object { return []client.Object{newHTTPRoute()} })
+	r.gatewayAPI.follow(mgr.GetFieldIndexer(), built, r.onHTTPRoute())
+	r.gatewayAPI.tell = r.wakeAll
 	for _, api := range []*optionalAPI{r.istio, r.gatewayAPI.optionalAPI} {
 		if err := api.begin(ctx); err != nil {
 			return err
@@ -99,7 +103,23 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 			return err
 		}
 	}
-	return mgr.Add(r.metrics)
+	return errors.Join(mgr.Add(r.metrics), mgr.AddReadyzCheck("istio", r.istioSeen))
+}
+
+// generated is how many objects of Istio's kinds belong to routes, where these kinds are watched.
+func (r *Reconciler) generated() map[string]int {
+	if !r.istio.installed() {
+		return nil
+	}
+	return r.objects.generated()
+}
+
+// istioSeen says whether the objects of Istio have been seen, where there may be any.
+func (r *Reconciler) istioSeen(*http.Request) error {
+	if r.istio.installed() && !r.objects.filled() {
+		return errors.New("not all of Istio's objects have been seen yet")
+	}
+	return nil
 }
 
 // onRoute tells the memory what the cache knows of routes now, and lets pass what may change something: a status of our own does not.
@@ -122,49 +142,6 @@ func waker(ctx context.Context, woken chan<- event.TypedGenericEvent[*v1alpha1.E
 		case <-ctx.Done():
 		}
 	}
-}
-
-// watches begins and ends to watch kinds that come and go.
-type watches struct {
-	cache      cache.Cache
-	controller controller.Controller
-	indexer    client.FieldIndexer
-	reconciler *Reconciler
-}
-
-// follow watches an API's kinds while they are there.
-func (w *watches) follow(api *optionalAPI, wake handler.EventHandler, kinds func() []client.Object) {
-	api.watch = func(ctx context.Context) error {
-		if err := indexByOwner(ctx, w.indexer, kinds()...); err != nil {
-			return err
-		}
-		for _, kind := range kinds() {
-			if err := w.indexer.IndexField(ctx, kind, rivalIndex, rivalKeys(w.reconciler.options.ClusterDomain)); err != nil {
-				return fmt.Errorf("index %T by what it may be a rival for: %w", kind, err)
-			}
-			if err := w.controller.Watch(source.Kind(w.cache, kind, wake)); err != nil {
-				return fmt.Errorf("watch %T: %w", kind, err)
-			}
-		}
-		return nil
-	}
-	api.fill = func(ctx context.Context) error {
-		for _, kind := range kinds() {
-			if _, err := w.cache.GetInformer(ctx, kind); err != nil { // blocks until it is filled
-				return fmt.Errorf("fill the cache of %T: %w", kind, err)
-			}
-		}
-		return nil
-	}
-	api.leave = func(ctx context.Context) error {
-		for _, kind := range kinds() {
-			if err := w.cache.RemoveInformer(ctx, kind); err != nil {
-				return fmt.Errorf("end the cache of %T: %w", kind, err)
-			}
-		}
-		return nil
-	}
-	api.tell = w.reconciler.wakeAll
 }
 
 // wakeAll wakes every route.
@@ -212,20 +189,14 @@ func (r *Reconciler) indexRoutes(ctx context.Context, indexer client.FieldIndexe
 			return fmt.Errorf("index routes by %s: %w", name, err)
 		}
 	}
-	return indexByOwner(ctx, indexer, &corev1.Service{})
-}
-
-func indexByOwner(ctx context.Context, indexer client.FieldIndexer, kinds ...client.Object) error {
-	for _, kind := range kinds {
-		err := indexer.IndexField(ctx, kind, ownerIndex, func(o client.Object) []string {
-			if owner := routeOwner(o); owner != nil {
-				return []string{string(owner.UID)}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("index %T by owner: %w", kind, err)
+	err := indexer.IndexField(ctx, &corev1.Service{}, ownerIndex, func(o client.Object) []string {
+		if owner := routeOwner(o); owner != nil {
+			return []string{string(owner.UID)}
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("index Services by owner: %w", err)
 	}
 	return nil
 }

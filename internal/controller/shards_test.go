@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -72,6 +73,47 @@ func TestTwoOperatorsShareACluster(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// An operator of some namespaces serves those, sees rivals there, and neither sees nor touches any other.
+func TestAnOperatorKeepsToItsNamespaces(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	first, second, other := tellIn(t, c), tellIn(t, c), tellIn(t, c)
+	if c.end, c.done, err = c.runOperator(labels.Everything(), nil, first.namespace, second.namespace); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*story{first, second, other} {
+		s.route("web", simple)
+	}
+	first.ready("web")
+	for _, s := range []*story{first, second} {
+		s.ready("web")
+		rival := virtualService("rival", ".", "shop")
+		s.create(rival)
+		s.route("shop", "hosts: [shop]\ndestinations: [{url: 'https://shop.example.com'}]")
+		s.refused("shop", v1alpha1.ReasonHostConflict)
+		s.delete(rival)
+		s.ready("shop")
+		s.delete(s.virtualService("web"))
+		s.until("it should be made again", func() string { return cmpLen(8, s.objects()) })
+	}
+	far := virtualService("far", "*", "web."+first.namespace+".svc.cluster.local") // Istio lets those of the namespace win
+	far.Namespace = other.namespace
+	if err := c.client.Create(t.Context(), far); err != nil {
+		t.Fatal(err)
+	}
+	first.quiet("web", "shop")
+	second.quiet("web", "shop")
+	if left := other.objects(); len(left) != 1 {
+		t.Errorf("in a namespace that is not watched are %v", left)
+	}
+	if said := other.read("web").Status.Conditions; meta.IsStatusConditionTrue(said, v1alpha1.ConditionReady) {
+		t.Errorf("a route that is not watched is told to be %v", said)
+	}
 }
 
 // versions are the resource versions of the namespace's generated objects.

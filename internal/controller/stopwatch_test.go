@@ -67,7 +67,7 @@ func TestTheStopwatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := clocktesting.NewFakePassiveClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-			m := newMetrics(nil, clock)
+			m := newMetrics(nil, nil, clock)
 			for _, object := range story.seen {
 				if _, gone := object.(toolscache.DeletedFinalStateUnknown); gone {
 					m.lost(object)

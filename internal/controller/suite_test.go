@@ -139,11 +139,12 @@ func (c *cluster) startOperator() (err error) {
 	return err
 }
 
-// runOperator starts an operator for some routes, with a client of its own or, where that is nil, the usual one.
-func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClientFunc) (end context.CancelFunc, done chan error, err error) {
+// runOperator starts an operator for some routes, in some namespaces or all, with a client of its own or, where that is nil, the usual one.
+func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClientFunc, namespaces ...string,
+) (end context.CancelFunc, done chan error, err error) {
 	mgr, err := ctrl.NewManager(c.operator, ctrl.Options{
 		Scheme:     scheme(),
-		Cache:      controller.CacheOptions(routes),
+		Cache:      controller.CacheOptions(routes, namespaces),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)},
 		NewClient:  newClient,
@@ -152,7 +153,7 @@ func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClient
 		return nil, nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4}
+	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4, Namespaces: namespaces}
 	if err := controller.Setup(ctx, mgr, options); err != nil {
 		return end, nil, err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"unique"
 
-	"google.golang.org/protobuf/proto"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
-	"github.com/externalroute/externalroute/internal/conflict"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -29,15 +26,12 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 func (r *Reconciler) onIstio() handler.EventHandler {
 	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
 		requests := r.byOwner(object)
-		if routeOwner(object) != nil {
-			return requests
-		}
-		index := upstreamIndex
-		if kindOf(object) == "VirtualService" {
-			index = hostIndex
-		}
-		for _, key := range rivalKeys(r.options.ClusterDomain)(object) {
-			requests = append(requests, r.byKey(ctx, index, key)...)
+		for _, claim := range object.(*sighting).claims { //nolint:forcetypeassert // as istioObjects shows them
+			if claim.Namespace == "" {
+				requests = append(requests, r.byKey(ctx, hostIndex, claim.Host)...)
+			} else {
+				requests = append(requests, r.byKey(ctx, upstreamIndex, claim.Namespace+"/"+claim.Host)...)
+			}
 		}
 		return requests
 	})
@@ -47,40 +41,11 @@ func (r *Reconciler) onIstio() handler.EventHandler {
 func (r *Reconciler) onHTTPRoute() handler.EventHandler {
 	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
 		var requests []reconcile.Request
-		for _, service := range rivalKeys(r.options.ClusterDomain)(object) {
+		for _, service := range servedServices(object) {
 			requests = append(requests, r.byKey(ctx, serviceIndex, service)...)
 		}
 		return requests
 	})
-}
-
-// rivalKeys are the keys by which an object of somebody else's is found as a rival, and by which it finds the routes concerned.
-func rivalKeys(clusterDomain string) client.IndexerFunc {
-	return func(object client.Object) []string {
-		if routeOwner(object) != nil {
-			return nil
-		}
-		switch o := object.(type) {
-		case *networkingv1.VirtualService:
-			facts := conflict.VirtualServiceFacts(o, clusterDomain)
-			return facts.Claims()
-		case *networkingv1.ServiceEntry:
-			var keys []string
-			for _, host := range o.Spec.Hosts {
-				keys = append(keys, o.Namespace+"/"+host)
-			}
-			return keys
-		case *networkingv1.DestinationRule:
-			return []string{o.Namespace + "/" + o.Spec.Host}
-		case *unstructured.Unstructured:
-			var keys []string
-			for _, p := range serviceParents(o) {
-				keys = append(keys, p.service.String())
-			}
-			return keys
-		}
-		return nil
-	}
 }
 
 // onService also wakes the routes to which the Service matters as an alias or as a name of the cluster.
@@ -153,13 +118,20 @@ func (r *Reconciler) byKey(ctx context.Context, index, key string) []reconcile.R
 	return requests
 }
 
-// CacheOptions keep the cache as small as the routes ask for: those whose labels the selector takes, or all. (One function for all kinds: to name those
-// of Istio here, they would have to be there.)
-func CacheOptions(routes labels.Selector) cache.Options {
-	return cache.Options{
+// CacheOptions keep the cache as small as the routes ask for: those whose labels the selector takes, or all, in some namespaces, or all. Istio's objects
+// are not in it: see istioObjects.
+func CacheOptions(routes labels.Selector, namespaces []string) cache.Options {
+	options := cache.Options{
 		DefaultTransform: stripped,
 		ByObject:         map[client.Object]cache.ByObject{&v1alpha1.ExternalRoute{}: {Label: routes}},
 	}
+	for _, namespace := range namespaces {
+		if options.DefaultNamespaces == nil {
+			options.DefaultNamespaces = map[string]cache.Config{}
+		}
+		options.DefaultNamespaces[namespace] = cache.Config{}
+	}
+	return options
 }
 
 // stripped drops from an object what nobody reads. Of an object that no route controls, its name, its owner and what makes it a rival remain.
@@ -170,41 +142,16 @@ func stripped(object any) (any, error) {
 	}
 	o.SetManagedFields(nil)
 	internMeta(o)
-	foreign := routeOwner(o) == nil
 	switch o := o.(type) {
 	case *v1alpha1.ExternalRoute:
 		return object, nil
 	case *corev1.Service:
 		o.Status = corev1.ServiceStatus{}
 		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, Selector: o.Spec.Selector, Ports: o.Spec.Ports}
-	case *networkingv1.ServiceEntry:
-		proto.Reset(&o.Status)
-		if foreign {
-			merged := o.Labels // Istio merges by them
-			stripMeta(o)
-			o.Labels = merged
-			conflict.StripServiceEntry(o)
-		}
-		return object, nil
-	case *networkingv1.DestinationRule:
-		proto.Reset(&o.Status)
-		if foreign {
-			conflict.StripDestinationRule(o)
-		}
-	case *networkingv1.VirtualService:
-		proto.Reset(&o.Status)
-		if foreign {
-			conflict.StripVirtualService(o)
-		}
-		for _, route := range o.Spec.Http {
-			for i, name := range route.GetHeaders().GetRequest().GetRemove() {
-				route.Headers.Request.Remove[i] = intern(name)
-			}
-		}
 	case *unstructured.Unstructured:
 		stripHTTPRoute(o)
 	}
-	if foreign {
+	if routeOwner(o) == nil {
 		stripMeta(o)
 	}
 	return object, nil
