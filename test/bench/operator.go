@@ -17,6 +17,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/procfs"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/externalroute/externalroute/test/controlplane"
@@ -190,11 +191,48 @@ func (o *operator) await(ctx context.Context, every, timeout time.Duration, like
 		next = at.Add(4 * at.Sub(begin))
 		return err == nil && likes(now), nil // it may not listen yet
 	})
-	if err != nil {
-		content, _ := os.ReadFile(o.log)
-		return at, fmt.Errorf("wait for the manager: %w\n%s", err, content[max(0, len(content)-4000):])
+	return at, o.withLog(err)
+}
+
+// withLog adds the end of the manager's log to an error, where there is one.
+func (o *operator) withLog(err error) error {
+	if err == nil {
+		return nil
 	}
-	return at, nil
+	content, _ := os.ReadFile(o.log)
+	return fmt.Errorf("wait for the manager: %w\n%s", err, content[max(0, len(content)-4000):])
+}
+
+// awaitRest waits until the operator's work is as a test likes, and returns since when the operator is at rest. It is asked only when it uses no CPU: to
+// tell the metrics of thousands of routes would take a part of the time that is measured.
+func (o *operator) awaitRest(ctx context.Context, timeout time.Duration, likes func(work) bool) (since time.Time, err error) {
+	process, err := procfs.NewProc(o.process.Process.Pid)
+	if err != nil {
+		return since, err
+	}
+	const calm, idle = 400 * time.Millisecond, 0.03 // of so long, so many seconds may be used: leases, timers
+	var used float64
+	err = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, timeout, true, func(ctx context.Context) (bool, error) {
+		stat, err := process.Stat()
+		if err != nil {
+			return false, err
+		}
+		if now := stat.CPUTime(); now-used > idle {
+			used, since = now, time.Now()
+		}
+		if time.Since(since) < calm {
+			return false, nil
+		}
+		now, err := o.work(ctx)
+		if err == nil && likes(now) { // it may not listen yet
+			return true, nil
+		}
+		if stat, err = process.Stat(); err == nil {
+			used, since = stat.CPUTime(), time.Now()
+		}
+		return false, err
+	})
+	return since, o.withLog(err)
 }
 
 // quiet waits until the operator has had nothing to do for a moment, and returns since when.

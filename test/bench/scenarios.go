@@ -423,7 +423,7 @@ func (l *life) again(ctx context.Context, name string, arguments ...string) (*ph
 	profiled := l.profileCPU(ctx, "restart", max(5, len(l.routes)/1000))
 	p, err := l.phase(ctx, name, len(l.routes), func(ctx context.Context) (time.Duration, error) {
 		looked := func(w work) bool { return w.reconciles >= float64(len(l.routes)) && w.waiting == 0 }
-		at, err := next.await(ctx, 50*time.Millisecond, l.settings.timeout, looked)
+		at, err := next.awaitRest(ctx, l.settings.timeout, looked)
 		return at.Sub(next.began), err
 	})
 	return p, errors.Join(err, <-profiled)
