@@ -103,8 +103,11 @@ func (i *istioObjects) generated() map[string]int {
 	}
 }
 
-// Start begins to watch.
+// Start begins to watch, anew where it had begun: Istio's kinds may have come, gone and come again before the controller was ready for the first.
 func (i *istioObjects) Start(ctx context.Context, q queue) error {
+	if err := i.leave(ctx); err != nil {
+		return err
+	}
 	ctx, end := context.WithCancel(ctx)
 	w := &watching{end: end}
 	for _, namespace := range i.namespaces {

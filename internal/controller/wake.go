@@ -134,7 +134,7 @@ func CacheOptions(routes labels.Selector, namespaces []string) cache.Options {
 	return options
 }
 
-// stripped drops from an object what nobody reads. Of an object that no route controls, its name, its owner and what makes it a rival remain.
+// stripped drops from an object what nobody reads.
 func stripped(object any) (any, error) {
 	o, ok := object.(client.Object)
 	if !ok {
