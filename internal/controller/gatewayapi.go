@@ -83,12 +83,8 @@ func (g *gatewayAPI) rivals(ctx context.Context, route *v1alpha1.ExternalRoute) 
 
 // servedServices are the NAMESPACE/NAME of the Services that an HTTPRoute says it serves.
 func servedServices(object client.Object) []string {
-	route, ok := object.(*unstructured.Unstructured)
-	if !ok {
-		return nil
-	}
 	var keys []string
-	for _, p := range serviceParents(route) {
+	for _, p := range serviceParents(object) {
 		keys = append(keys, p.service.String())
 	}
 	return keys
@@ -100,7 +96,11 @@ type parent struct {
 	port    int64
 }
 
-func serviceParents(route *unstructured.Unstructured) []parent {
+func serviceParents(object client.Object) []parent {
+	route, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return nil
+	}
 	references, _, _ := unstructured.NestedSlice(route.Object, "spec", "parentRefs") // what is not of this form is not for us
 	var parents []parent
 	for _, raw := range references {

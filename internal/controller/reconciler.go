@@ -59,6 +59,7 @@ type Reconciler struct {
 	configMaps *configMapWatch
 	memory     *memory
 	claims     *claims
+	routes     *concerned
 	metrics    *metrics
 	// woken is told of a route that is to be looked at again.
 	woken func(types.NamespacedName)

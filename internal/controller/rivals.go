@@ -7,6 +7,7 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -156,13 +157,18 @@ func (r *Reconciler) foreignDestinations(route *v1alpha1.ExternalRoute, f *facts
 func (r *Reconciler) unknownClaimants(ctx context.Context, route *v1alpha1.ExternalRoute, objects *translate.Objects) ([]claimant, error) {
 	var claimants []claimant
 	for _, host := range objects.Hosts {
-		var routes v1alpha1.ExternalRouteList
-		err := r.client.List(ctx, &routes, client.InNamespace(route.Namespace), client.MatchingFields{hostIndex: host}, client.UnsafeDisableDeepCopy)
-		if err != nil {
-			return nil, err
-		}
-		for i := range routes.Items {
-			if other := &routes.Items[i]; other.UID != route.UID && !other.Spec.Suspend && other.DeletionTimestamp.IsZero() {
+		for _, request := range r.routes.by(concern{hostConcern, "", host}) {
+			if request.Namespace != route.Namespace || request.Name == route.Name {
+				continue
+			}
+			other := &v1alpha1.ExternalRoute{}
+			if err := r.client.Get(ctx, request.NamespacedName, other, &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
+				if apierrors.IsNotFound(err) {
+					continue
+				}
+				return nil, err
+			}
+			if !other.Spec.Suspend && other.DeletionTimestamp.IsZero() {
 				claimants = append(claimants, claimant{Identity: conflict.IdentityOf(other), wants: r.asks(other)})
 			}
 		}

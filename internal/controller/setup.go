@@ -25,17 +25,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
-	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// The indexes by which an event finds the routes concerned, and a route its rivals.
+// The indexes of the cache.
 const (
-	ownerIndex     = "owner"     // generated Services by the UID of their route
-	servedIndex    = "served"    // HTTPRoutes by NAMESPACE/NAME of the Services that they serve
-	hostIndex      = "host"      // routes by the complete names of their hosts
-	upstreamIndex  = "upstream"  // routes by NAMESPACE/HOST of their destinations
-	serviceIndex   = "service"   // routes by NAMESPACE/NAME of the Services that matter to them
-	configMapIndex = "configmap" // routes by NAMESPACE/NAME of the ConfigMaps that they name
+	ownerIndex  = "owner"  // generated Services by the UID of their route
+	servedIndex = "served" // HTTPRoutes by NAMESPACE/NAME of the Services that they serve
 )
 
 // Setup registers the reconciler, its watches and its indexes with a manager whose cache was made with CacheOptions.
@@ -51,16 +46,17 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		options:  options,
 		memory:   newMemory(c),
 		claims:   newClaims(),
+		routes:   newConcerned(options.ClusterDomain),
 	}
 	r.metrics = newMetrics(mgr.GetCache(), r.generated, c)
-	if err := r.indexRoutes(ctx, mgr.GetFieldIndexer()); err != nil {
+	if err := indexByOwner(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	woken := make(chan event.TypedGenericEvent[*v1alpha1.ExternalRoute])
 	r.woken = waker(ctx, woken)
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
-		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(r.onRoute())).
+		For(&v1alpha1.ExternalRoute{}, builder.WithPredicates(r.routes.follow(), r.onRoute())).
 		Watches(&corev1.Service{}, r.onService()).
 		WatchesRawSource(source.Channel(woken, &handler.TypedEnqueueRequestForObject[*v1alpha1.ExternalRoute]{})).
 		WithOptions(controller.Options{
@@ -78,7 +74,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		if _, err := mgr.GetCache().GetInformer(ctx, configMapMetadata()); err != nil { // blocks until it is filled, as Watch does not
 			return err
 		}
-		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byIndex(configMapIndex))))
+		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byName(configMapConcern))))
 	}}
 	asked, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
@@ -156,39 +152,7 @@ func (r *Reconciler) wakeAll(ctx context.Context) error {
 	return nil
 }
 
-func (r *Reconciler) indexRoutes(ctx context.Context, indexer client.FieldIndexer) error {
-	indexes := map[string]func(*v1alpha1.ExternalRoute) []string{
-		hostIndex: func(route *v1alpha1.ExternalRoute) []string { return translate.HostsOf(route, r.options.ClusterDomain) },
-		upstreamIndex: func(route *v1alpha1.ExternalRoute) []string {
-			var keys []string
-			for _, host := range translate.UpstreamsOf(route) {
-				keys = append(keys, route.Namespace+"/"+host)
-			}
-			return keys
-		},
-		serviceIndex: func(route *v1alpha1.ExternalRoute) []string {
-			var keys []string
-			for _, key := range translate.ReferencesOf(route).Services {
-				keys = append(keys, key.String())
-			}
-			return keys
-		},
-		configMapIndex: func(route *v1alpha1.ExternalRoute) []string {
-			var keys []string
-			for _, name := range translate.ReferencesOf(route).ConfigMaps {
-				keys = append(keys, types.NamespacedName{Namespace: route.Namespace, Name: name}.String())
-			}
-			return keys
-		},
-	}
-	for name, keysOf := range indexes {
-		err := indexer.IndexField(ctx, &v1alpha1.ExternalRoute{}, name, func(o client.Object) []string {
-			return keysOf(o.(*v1alpha1.ExternalRoute)) //nolint:forcetypeassert // an index of routes
-		})
-		if err != nil {
-			return fmt.Errorf("index routes by %s: %w", name, err)
-		}
-	}
+func indexByOwner(ctx context.Context, indexer client.FieldIndexer) error {
 	err := indexer.IndexField(ctx, &corev1.Service{}, ownerIndex, func(o client.Object) []string {
 		if owner := routeOwner(o); owner != nil {
 			return []string{string(owner.UID)}

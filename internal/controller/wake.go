@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -24,14 +23,14 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // onIstio wakes the route that an object belongs to, or that waits for it to go; where it is somebody else's, those that it may be a rival of.
 func (r *Reconciler) onIstio() handler.EventHandler {
-	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.on(func(_ context.Context, object client.Object) []reconcile.Request {
 		requests := r.byOwner(object)
 		for _, claim := range object.(*sighting).claims { //nolint:forcetypeassert // as istioObjects shows them
+			kind := upstreamConcern
 			if claim.Namespace == "" {
-				requests = append(requests, r.byKey(ctx, hostIndex, claim.Host)...)
-			} else {
-				requests = append(requests, r.byKey(ctx, upstreamIndex, claim.Namespace+"/"+claim.Host)...)
+				kind = hostConcern
 			}
+			requests = append(requests, r.routes.by(concern{kind, claim.Namespace, claim.Host})...)
 		}
 		return requests
 	})
@@ -39,10 +38,10 @@ func (r *Reconciler) onIstio() handler.EventHandler {
 
 // onHTTPRoute wakes the routes whose aliases a route of the Gateway API serves.
 func (r *Reconciler) onHTTPRoute() handler.EventHandler {
-	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.on(func(_ context.Context, object client.Object) []reconcile.Request {
 		var requests []reconcile.Request
-		for _, service := range servedServices(object) {
-			requests = append(requests, r.byKey(ctx, serviceIndex, service)...)
+		for _, p := range serviceParents(object) {
+			requests = append(requests, r.routes.by(concern{serviceConcern, p.service.Namespace, p.service.Name})...)
 		}
 		return requests
 	})
@@ -50,9 +49,9 @@ func (r *Reconciler) onHTTPRoute() handler.EventHandler {
 
 // onService also wakes the routes to which the Service matters as an alias or as a name of the cluster.
 func (r *Reconciler) onService() handler.EventHandler {
-	concerned := r.byIndex(serviceIndex)
+	named := r.byName(serviceConcern)
 	return r.on(func(ctx context.Context, object client.Object) []reconcile.Request {
-		return append(r.byOwner(object), concerned(ctx, object)...)
+		return append(r.byOwner(object), named(ctx, object)...)
 	})
 }
 
@@ -97,25 +96,11 @@ func (r *Reconciler) byOwner(object client.Object) []reconcile.Request {
 	return requests
 }
 
-// byIndex finds the routes that an index holds for an object's name.
-func (r *Reconciler) byIndex(name string) handler.MapFunc {
-	return func(ctx context.Context, object client.Object) []reconcile.Request {
-		return r.byKey(ctx, name, client.ObjectKeyFromObject(object).String())
+// byName finds the routes that an object concerns by its name.
+func (r *Reconciler) byName(kind concernKind) handler.MapFunc {
+	return func(_ context.Context, object client.Object) []reconcile.Request {
+		return r.routes.by(concern{kind, object.GetNamespace(), object.GetName()})
 	}
-}
-
-// byKey finds the routes that an index holds for a key.
-func (r *Reconciler) byKey(ctx context.Context, index, key string) []reconcile.Request {
-	var routes v1alpha1.ExternalRouteList
-	if err := r.client.List(ctx, &routes, client.MatchingFields{index: key}, client.UnsafeDisableDeepCopy); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Listed routes", "index", index, "key", key) // a cache that has begun does not fail
-		return nil
-	}
-	requests := make([]reconcile.Request, len(routes.Items))
-	for i := range routes.Items {
-		requests[i].NamespacedName = client.ObjectKeyFromObject(&routes.Items[i])
-	}
-	return requests
 }
 
 // CacheOptions keep the cache as small as the routes ask for: those whose labels the selector takes, or all, in some namespaces, or all. Istio's objects
