@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -153,10 +154,11 @@ func internMeta(o metav1.Object) {
 	if annotations := o.GetAnnotations(); annotations[corev1.LastAppliedConfigAnnotation] != "" {
 		delete(annotations, corev1.LastAppliedConfigAnnotation)
 	}
-	owners := o.GetOwnerReferences()
+	owners := slices.Clone(o.GetOwnerReferences()) // the decoder leaves room for four
 	for i := range owners {
 		owners[i].APIVersion, owners[i].Kind = intern(owners[i].APIVersion), intern(owners[i].Kind)
 	}
+	o.SetOwnerReferences(owners)
 }
 
 // generatedLabels are the labels of almost all generated objects, which share them: nothing in the cache is ever changed.
