@@ -76,6 +76,11 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		}
 		return built.Watch(source.Kind[client.Object](mgr.GetCache(), configMapMetadata(), handler.EnqueueRequestsFromMapFunc(r.byName(configMapConcern))))
 	}}
+	return errors.Join(r.watchOptional(ctx, mgr, built), mgr.Add(r.metrics), mgr.AddReadyzCheck("istio", r.istioSeen))
+}
+
+// watchOptional watches the kinds that may come and go.
+func (r *Reconciler) watchOptional(ctx context.Context, mgr manager.Manager, built controller.Controller) error {
 	asked, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return fmt.Errorf("make a discovery client: %w", err)
@@ -84,7 +89,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 	if err != nil {
 		return fmt.Errorf("make a client that watches: %w", err)
 	}
-	r.objects = newIstioObjects(cluster, options, r.onIstio())
+	r.objects = newIstioObjects(cluster, r.options, r.onIstio())
 	r.istio = newOptionalAPI(asked, networkingv1.SchemeGroupVersion, time.Second, time.Minute, "ServiceEntry", "DestinationRule", "VirtualService")
 	r.istio.watch = func(context.Context) error { return built.Watch(r.objects) }
 	r.istio.fill, r.istio.leave, r.istio.tell = r.objects.WaitForSync, r.objects.leave, r.wakeAll
@@ -99,7 +104,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 			return err
 		}
 	}
-	return errors.Join(mgr.Add(r.metrics), mgr.AddReadyzCheck("istio", r.istioSeen))
+	return nil
 }
 
 // generated is how many objects of Istio's kinds belong to routes, where these kinds are watched.
