@@ -1,20 +1,21 @@
-// Package conflict says who else wants what a route wants, and what Istio would make of both. It is pure, over small facts about objects: no client, no
-// clock, and nothing about how a route is translated.
+// Package conflict decides who else has what a route asks for, and what Istio would do with both. It is pure: it asks a World about other objects, and knows
+// of translate only the objects that a route generates.
 //
-// Routes among themselves are told apart by claims. What other people wrote is judged by Istio's own rules, which are named where they are used; the
-// tests in test/mesh hold these verdicts against istiod's simulation.
+// Routes are told apart by claims, which their objects make. Objects of other people are judged by Istio's own rules, each with its source; test/mesh compares
+// these verdicts with istiod's simulation.
 package conflict
 
 import (
 	"cmp"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 // Identity is an object's name and age, by which Istio orders.
@@ -49,28 +50,39 @@ func (a Identity) Compare(b Identity) int {
 // Subsets are the terms on which routes share a DestinationRule's host: each has its subsets, and nothing for the whole host.
 const Subsets = "subsets"
 
-// Claim is what a route wants of a namespace: a host that it serves, a Service that it generates, or something that its objects decide about a
-// destination's host.
+// InPlace are the terms of a plain port on which a host is upgraded in place. It leads nowhere by itself, and an endpoint of another route would open it.
+const InPlace = "in place"
+
+// Shares are the terms on which claims of one key can be shared, the empty one included: a claim on the empty terms is shared with nobody.
+var Shares = []string{"", Subsets, InPlace, protocolHTTP, protocolTLS}
+
+const (
+	protocolHTTP = "HTTP"
+	protocolTLS  = "TLS"
+)
+
+// Claim is what an object of a route takes for itself in a namespace: a host, the name of a Service, or a decision about a destination's host.
 type Claim struct {
 	// Key names what is claimed. Claims of different keys never clash.
 	Key string
-	// Share says on what terms others may claim it as well: on the same terms, or not at all where it is empty.
+	// Share is the terms on which other routes may claim the key too: on the same terms, or not at all if it is empty.
 	Share string
-	// Port limits a claim to a port of the host; 0 is every port.
+	// Port limits a claim to one port of the host; 0 means every port.
 	Port uint32
 	// Labels limit a claim to pods with these labels.
 	Labels map[string]string
-	// Hosts says that it is about one of the route's hosts, and not about a destination. Index is the place among hosts, or among upstreams.
-	Hosts bool
-	Index int
+	// Host is the host that is claimed: one that the route serves, or that of a destination.
+	Host string
+	// Serves reports that the route serves the host, or generates its Service, and does not only send requests there.
+	Serves bool
 }
 
 // HostClaim claims a host, by its complete name, for the workloads of a namespace.
-func HostClaim(namespace, host string, port uint32, labels map[string]string, index int) Claim {
-	return Claim{Key: "host " + namespace + "/" + host, Port: port, Labels: labels, Hosts: true, Index: index}
+func HostClaim(namespace, host string, port uint32, labels map[string]string) Claim {
+	return Claim{Key: "host " + namespace + "/" + host, Port: port, Labels: labels, Host: host, Serves: true}
 }
 
-// Clashes says whether two routes cannot both have what they claim.
+// Clashes reports whether two routes cannot both have what they claim.
 func (c Claim) Clashes(other Claim) bool {
 	switch {
 	case c.Key != other.Key, c.Share == other.Share && c.Share != "":
@@ -86,37 +98,30 @@ func (c Claim) Clashes(other Claim) bool {
 	return true
 }
 
-// ClaimsOf reads from the objects of one route, wanted or standing, what the route claims. Upstreams are counted by the ServiceEntries and the
-// DestinationRules alike, which come in pairs.
-func ClaimsOf(virtualService *networkingv1.VirtualService, services []*corev1.Service,
-	entries []*networkingv1.ServiceEntry, rules []*networkingv1.DestinationRule, clusterDomain string,
-) []Claim {
+// ClaimsOf returns what one object of a route claims, whether the object stands or is only wanted.
+func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 	var claims []Claim
-	var hosts []string
-	if virtualService != nil {
-		facts := VirtualServiceFacts(virtualService, clusterDomain)
-		hosts = facts.Hosts
-		for i, host := range hosts {
+	switch o := object.(type) {
+	case *corev1.Service:
+		host := strings.Join([]string{o.Name, o.Namespace, "svc", clusterDomain}, ".")
+		claims = append(claims, Claim{Key: "service " + o.Namespace + "/" + o.Name, Host: host, Serves: true})
+	case *networkingv1.VirtualService:
+		facts := VirtualServiceFacts(o, clusterDomain)
+		for _, host := range facts.Hosts {
 			for _, m := range facts.Matches {
-				claims = append(claims, HostClaim(virtualService.Namespace, host, m.Port, m.Labels, i))
+				claims = append(claims, HostClaim(o.Namespace, host, m.Port, m.Labels))
 			}
 		}
-	}
-	for _, s := range services {
-		alias := strings.Join([]string{s.Name, s.Namespace, "svc", clusterDomain}, ".")
-		claims = append(claims, Claim{Key: "service " + s.Namespace + "/" + s.Name, Hosts: true, Index: max(0, slices.Index(hosts, alias))})
-	}
-	for i, e := range entries {
-		facts := ServiceEntryFacts(e)
+	case *networkingv1.ServiceEntry:
+		facts := ServiceEntryFacts(o)
 		for _, host := range facts.Hosts {
 			for _, port := range facts.Ports {
-				claims = append(claims, Claim{Key: "port " + e.Namespace + "/" + host, Port: port.Number, Share: port.Protocol, Index: i})
+				claims = append(claims, Claim{Key: "port " + o.Namespace + "/" + host, Port: port.Number, Share: port.terms(), Host: host})
 			}
 		}
-	}
-	for i, d := range rules {
-		claim := Claim{Key: "rule " + d.Namespace + "/" + d.Spec.Host, Share: Subsets, Index: i}
-		if d.Spec.TrafficPolicy != nil {
+	case *networkingv1.DestinationRule:
+		claim := Claim{Key: "rule " + o.Namespace + "/" + o.Spec.Host, Share: Subsets, Host: o.Spec.Host}
+		if o.Spec.TrafficPolicy != nil {
 			claim.Share = ""
 		}
 		claims = append(claims, claim)
@@ -124,7 +129,7 @@ func ClaimsOf(virtualService *networkingv1.VirtualService, services []*corev1.Se
 	return claims
 }
 
-// Same says whether two claims are for the same, whatever asks for it.
+// Same reports whether two claims are for the same.
 func (c Claim) Same(other Claim) bool {
 	return c.Key == other.Key && c.Share == other.Share && c.Port == other.Port && maps.Equal(c.Labels, other.Labels)
 }

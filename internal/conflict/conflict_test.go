@@ -1,6 +1,7 @@
 package conflict_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -90,10 +91,17 @@ func TestBeats(t *testing.T) {
 }
 
 func TestServiceEntriesOfOneHost(t *testing.T) {
-	const ours = "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}"
+	const (
+		ours    = "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}"
+		inPlace = `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
+			ports: [{number: 443, name: https, protocol: TLS}, {number: 80, name: http, protocol: HTTP, targetPort: 1}]}`
+		opened = "declares port 80, on which the route upgrades the host in place, so that requests would leave in plaintext without the VirtualService: " +
+			"take port 80 out of it, or delete it"
+	)
 	for name, c := range map[string]struct {
 		second int64
 		labels map[string]string
+		ours   string // the one above when empty
 		spec   string
 		want   string
 	}{
@@ -101,7 +109,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		"more ports are no matter": {second: 1, spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
 			ports: [{number: 443, name: tls, protocol: HTTPS}, {number: 80, name: http, protocol: HTTP}]}`},
 		"an older one without our port takes it away": {
-			second: 1, want: "has other ports, other labels or another exportTo, and is older, so that ours are not added to it",
+			second: 1, want: "has other ports, other labels or another exportTo, and is older, so that ours are not added to it: make the two agree, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
 		"... not with our labels": {
@@ -113,11 +121,11 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
 		"another protocol, although it is younger and comes after ours": {
-			second: 3, want: "has another protocol for the same port",
+			second: 3, want: "has another protocol for the same port: make the two agree, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443, name: http, protocol: HTTP}]}",
 		},
 		"another resolution": {
-			second: 1, want: "has another resolution and is older",
+			second: 1, want: "has another resolution and is older: make the two agree, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"another location is no matter": {
@@ -125,7 +133,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"endpoints are put together, whoever is older": {
-			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together",
+			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
 			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
 				endpoints: [{address: other.example.com}]}`,
 		},
@@ -134,7 +142,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"another target is another endpoint, although nobody here sees it": {
-			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together",
+			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
 			spec: "{hosts: [h.example.com], resolution: DNS, exportTo: [far], ports: [{number: 443, name: other, protocol: TLS, targetPort: 9443}]}",
 		},
 		"one that the namespace does not see": {
@@ -145,7 +153,10 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mine := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "mine", 2)}
 			mine.Labels = map[string]string{"managed": "same"}
-			read(t, ours, &mine.Spec)
+			if c.ours == "" {
+				c.ours = ours
+			}
+			read(t, c.ours, &mine.Spec)
 			theirs := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "theirs", c.second)}
 			theirs.Labels = c.labels
 			read(t, c.spec, &theirs.Spec)
@@ -163,17 +174,17 @@ func TestDestinationRulesOfOneHost(t *testing.T) {
 		want   string
 	}{
 		"other subsets are no matter": {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}"},
-		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would forget the older of the two"},
+		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would forget the older of the two: make the two agree, or delete it"},
 		"one for other namespaces":    {spec: "{host: h.example.com, exportTo: [far], trafficPolicy: {}}"},
-		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name"},
-		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which ours would inherit"},
+		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name: make the two agree, or delete it"},
+		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which ours would inherit: make the two agree, or delete it"},
 		"a selector": {
 			spec: "{host: h.example.com, workloadSelector: {matchLabels: {a: b}}}",
-			want: "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other",
+			want: "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other: make the two agree, or delete it",
 		},
 		"anything beside scope Host": {
 			spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}", policy: true,
-			want: "would get the settings that tls.scope Host makes for the whole host",
+			want: "would get the settings that tls.scope Host makes for the whole host: make the two agree, or delete it",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,21 +210,35 @@ func TestClaims(t *testing.T) {
 		if labels != nil {
 			d.Spec.WorkloadSelector = &istiotype.WorkloadSelector{MatchLabels: labels}
 		}
-		return conflict.ClaimsOf(v, nil, nil, []*networkingv1.DestinationRule{d}, domain)
+		return slices.Concat(conflict.ClaimsOf(v, domain), conflict.ClaimsOf(d, domain))
 	}
 	const web, subsets, hostWide = "{hosts: [web], http: [{}]}", "{host: h.example.com}", "{host: h.example.com, trafficPolicy: {}}"
+	ports := func(spec string) []conflict.Claim {
+		e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "e", 1)}
+		read(t, "{hosts: [h.example.com], ports: ["+spec+"]}", &e.Spec)
+		return conflict.ClaimsOf(e, domain)
+	}
+	const plain, tls = "{number: 80, protocol: HTTP}", "{number: 443, protocol: TLS}"
+	const inPlace = tls + ", {number: 80, protocol: HTTP, targetPort: 1}"
 	for name, c := range map[string]struct {
 		a, b []conflict.Claim
 		want bool
 	}{
-		"the same host":                   {claims(web, subsets, nil), claims(web, "{host: i.example.com}", nil), true},
-		"another host":                    {claims(web, subsets, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), false},
-		"another port":                    {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{port: 81}]}]}", subsets, nil), false},
-		"any port":                        {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims(web, subsets, nil), true},
-		"labels that no pod has together": {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {a: c}}]}]}", subsets, nil), false},
-		"labels that one pod may have":    {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {c: d}}]}]}", subsets, nil), true},
-		"scope Host beside scope Route":   {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), true},
-		"scope Host twice":                {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", hostWide, nil), true},
+		"one port and protocol":                         {ports(plain), ports(plain + ", " + tls), false},
+		"one port, two protocols":                       {ports(plain), ports("{number: 80, protocol: TLS}"), true},
+		"in place beside https":                         {ports(inPlace), ports(tls), false},
+		"in place beside plain http on that port":       {ports(inPlace), ports(plain), true},
+		"in place beside TLS on that port":              {ports(inPlace), ports("{number: 80, protocol: TLS}"), true},
+		"in place beside plain http on another port":    {ports(inPlace), ports("{number: 8080, protocol: HTTP}"), false},
+		"in place twice: the claims on the host decide": {ports(inPlace), ports(inPlace), false},
+		"the same host":                                 {claims(web, subsets, nil), claims(web, "{host: i.example.com}", nil), true},
+		"another host":                                  {claims(web, subsets, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), false},
+		"another port":                                  {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{port: 81}]}]}", subsets, nil), false},
+		"any port":                                      {claims("{hosts: [web], http: [{match: [{port: 80}]}]}", subsets, nil), claims(web, subsets, nil), true},
+		"labels that no pod has together":               {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {a: c}}]}]}", subsets, nil), false},
+		"labels that one pod may have":                  {claims("{hosts: [web], http: [{match: [{sourceLabels: {a: b}}]}]}", subsets, nil), claims("{hosts: [web], http: [{match: [{sourceLabels: {c: d}}]}]}", subsets, nil), true},
+		"scope Host beside scope Route":                 {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", subsets, nil), true},
+		"scope Host twice":                              {claims(web, hostWide, nil), claims("{hosts: [shop], http: [{}]}", hostWide, nil), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clashes := false

@@ -2,6 +2,7 @@ package conflict
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	istio "istio.io/api/networking/v1alpha3"
@@ -30,6 +31,20 @@ type Port struct {
 	Protocol string
 	// Target is the port that is dialled.
 	Target uint32
+}
+
+// nowhere is the target of the plain port of a host that a route upgrades in place: the VirtualService alone sends its requests on.
+const nowhere = 1
+
+// terms are those on which routes share the port. A protocol that routes do not generate is shared with nobody.
+func (p Port) terms() string {
+	switch {
+	case p.Target == nowhere:
+		return InPlace
+	case p.Protocol == protocolHTTP || p.Protocol == protocolTLS:
+		return p.Protocol
+	}
+	return ""
 }
 
 // ServiceEntryFacts reads them.
@@ -71,7 +86,10 @@ func (e ServiceEntry) port(number uint32) (Port, bool) {
 	return Port{}, false
 }
 
-// Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, or nothing.
+// agree is what helps against most disturbances.
+const agree = ": make the two agree, or delete it"
+
+// Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, and what helps, or nothing.
 //
 // Istio asks the first of them about a host's resolution and ports, and the last one about the protocol of a route table's port: those that are
 // exported to the namespace by name come before the public ones, and older ones before younger. It adds the ports of others only where all else is
@@ -89,12 +107,12 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 		return "" // ours is asked first
 	}
 	if e.Resolution != ours.Resolution {
-		return "has another resolution and is older"
+		return "has another resolution and is older" + agree
 	}
 	merged := e.Labels == ours.Labels && slices.Equal(e.ExportTo, ours.ExportTo)
 	for _, mine := range ours.Ports {
 		if _, has := e.port(mine.Number); !has && !merged {
-			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it"
+			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it" + agree
 		}
 	}
 	return ""
@@ -105,10 +123,13 @@ func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 	for _, mine := range ours.Ports {
 		theirs, shared := e.port(mine.Number)
 		switch {
+		case shared && mine.Target == nowhere && theirs.Target != nowhere:
+			return fmt.Sprintf("declares port %[1]d, on which the route upgrades the host in place, so that requests would leave in plaintext "+
+				"without the VirtualService: take port %[1]d out of it, or delete it", mine.Number)
 		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
-			return "has other endpoints for the same port, and Istio puts those of both together"
+			return "has other endpoints for the same port, and Istio puts those of both together" + agree
 		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
-			return "has another protocol for the same port"
+			return "has another protocol for the same port" + agree
 		}
 	}
 	return ""
@@ -151,7 +172,7 @@ func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
 // Claims are its host in its namespace.
 func (d DestinationRule) Claims() []Name { return []Name{{d.Namespace, d.Host}} }
 
-// Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, or nothing.
+// Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, and what helps, or nothing.
 //
 // Istio merges them only where their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
 // other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not
@@ -164,15 +185,15 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	}
 	switch {
 	case d.Selector:
-		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other"
+		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other" + agree
 	case slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }):
-		return "has a subset of the same name"
+		return "has a subset of the same name" + agree
 	case !merge(d, ours):
-		return "has another exportTo, and Istio would forget the older of the two"
+		return "has another exportTo, and Istio would forget the older of the two" + agree
 	case ours.Policy:
-		return "would get the settings that tls.scope Host makes for the whole host"
+		return "would get the settings that tls.scope Host makes for the whole host" + agree
 	case d.Policy:
-		return "has settings for the whole host, which ours would inherit"
+		return "has settings for the whole host, which ours would inherit" + agree
 	}
 	return ""
 }

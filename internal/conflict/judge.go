@@ -1,0 +1,375 @@
+package conflict
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// Route is a route that is judged: what it asks for, and what it has.
+type Route struct {
+	*v1alpha1.ExternalRoute
+	Wanted *translate.Translation
+	// Owned are the objects that the route controls.
+	Owned         map[translate.Key]translate.Object
+	ClusterDomain string
+}
+
+// Verdict is what Judge finds.
+type Verdict struct {
+	// Refusal is why the route may not write its objects, nil if it may.
+	Refusal *translate.Refusal
+	// Adopted are the wanted objects of others that were handed over to the route.
+	Adopted map[translate.Key]*Named
+	// Earlier are wanted objects of an earlier route of the same name, which are on their way out.
+	Earlier map[translate.Key]*Named
+}
+
+// Judge decides whether another route or another user has what a route asks for. A route gets all of its hosts or none, and nothing of it is
+// written before it has them.
+func Judge(route Route, world World) Verdict {
+	j := &judge{Route: route, world: world, has: route.has()}
+	j.foreignHosts()
+	j.httpRoutes()
+	j.foreignDestinations()
+	j.routes()
+	verdict := Verdict{Adopted: map[translate.Key]*Named{}, Earlier: map[translate.Key]*Named{}}
+	switch {
+	case len(j.hosts) > 0:
+		verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonHostConflict, Problems: slices.Concat(j.hosts, j.destinations)}
+	case len(j.destinations) > 0:
+		verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonDestinationConflict, Problems: j.destinations}
+	default:
+		j.names(&verdict)
+	}
+	return verdict
+}
+
+// Claims returns what the route's wanted objects claim.
+func (r Route) Claims() []Claim {
+	var claims []Claim
+	for _, item := range r.Wanted.Objects {
+		claims = append(claims, ClaimsOf(item.Object, r.ClusterDomain)...)
+	}
+	return claims
+}
+
+// Missing returns what the route's wanted objects claim and those that stand do not.
+func (r Route) Missing() []Claim {
+	has := r.has()
+	return slices.DeleteFunc(r.Claims(), func(c Claim) bool {
+		return slices.ContainsFunc(has, func(h Holder) bool { return c.Same(h.Claim) })
+	})
+}
+
+// has returns the claims of the objects that stand, each with the age of its object.
+func (r Route) has() []Holder {
+	var claims []Holder
+	for _, object := range r.Owned {
+		identity := Identity{Namespace: r.Namespace, Name: r.Name, Created: object.GetCreationTimestamp().Time}
+		for _, claim := range ClaimsOf(object, r.ClusterDomain) {
+			claims = append(claims, Holder{identity, claim})
+		}
+	}
+	return claims
+}
+
+type judge struct {
+	Route
+	world World
+	// has are the claims of the objects that stand.
+	has                 []Holder
+	hosts, destinations field.ErrorList
+}
+
+func (j *judge) hostConflict(host translate.Host, format string, args ...any) {
+	j.hosts = appendOnce(j.hosts, field.Invalid(host.Path, host.Name, fmt.Sprintf(format, args...)))
+}
+
+func (j *judge) destinationConflict(path *field.Path, host, format string, args ...any) {
+	j.destinations = appendOnce(j.destinations, field.Invalid(path, host, fmt.Sprintf(format, args...)))
+}
+
+func appendOnce(problems field.ErrorList, problem *field.Error) field.ErrorList {
+	if slices.ContainsFunc(problems, func(p *field.Error) bool { return p.Field == problem.Field && p.Detail == problem.Detail }) {
+		return problems
+	}
+	return append(problems, problem)
+}
+
+// created is when an object was created, zero if it does not stand.
+func (j *judge) created(object translate.Object) (at metav1.Time) {
+	if live := j.Owned[translate.KeyOf(object)]; live != nil {
+		at = live.GetCreationTimestamp()
+	}
+	return at
+}
+
+// foreignHosts finds VirtualServices of other people that Istio prefers.
+func (j *judge) foreignHosts() {
+	for _, item := range j.Wanted.Objects {
+		v, ok := item.Object.(*networkingv1.VirtualService)
+		if !ok {
+			continue
+		}
+		ours := VirtualServiceFacts(v, j.ClusterDomain).On(uint32(j.Spec.Port)) //nolint:gosec // 1..65535 by schema
+		ours.Created = j.created(v).Time
+		for i, host := range j.Wanted.Hosts {
+			for _, rival := range j.world.VirtualServices(host.Name) {
+				if named(v, rival.Identity) { // its name is the conflict, or it is handed over
+					continue
+				}
+				if served, beats := Beats(rival, ours); beats && served == i {
+					j.hostConflict(host, "is served by VirtualService %s/%s, which Istio prefers: take the host out of one of the two, or delete one",
+						rival.Namespace, rival.Name)
+				}
+			}
+		}
+	}
+}
+
+// httpRoutes finds routes of the Gateway API for one of the aliases, on the route's port.
+func (j *judge) httpRoutes() {
+	for _, alias := range translate.ReferencesOf(j.ExternalRoute).Aliases {
+		name := fmt.Sprintf("%s.%s.svc.%s", alias.Name, j.Namespace, j.ClusterDomain)
+		i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == name })
+		if i < 0 {
+			continue
+		}
+		for _, rival := range j.world.HTTPRoutes(alias) {
+			if (rival.Port == 0 || rival.Port == int64(j.Spec.Port)) && j.visibleIn(rival.Namespace) {
+				j.hostConflict(j.Wanted.Hosts[i], "is served by %s %s/%s too, and Istio leaves open which of the two it follows: take the Service out of one of them",
+					rival.Kind, rival.Namespace, rival.Name)
+			}
+		}
+	}
+}
+
+func (j *judge) visibleIn(namespace string) bool {
+	return namespace == j.Namespace || slices.ContainsFunc(j.Spec.ExportTo, func(n v1alpha1.ExportNamespace) bool {
+		return n == "*" || string(n) == namespace
+	})
+}
+
+// foreignDestinations finds ServiceEntries and DestinationRules of other people that decide about a host that the route uses by its real name.
+func (j *judge) foreignDestinations() {
+	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
+		if how != "" && !named(item.Object, rival) {
+			j.destinationConflict(item.Path, host, "%s %s/%s is for the same host and %s", kind, rival.Namespace, rival.Name, how)
+		}
+	}
+	for _, item := range j.Wanted.Objects {
+		switch o := item.Object.(type) {
+		case *networkingv1.ServiceEntry:
+			ours := ServiceEntryFacts(o)
+			ours.Created = j.created(o).Time
+			for _, rival := range j.world.ServiceEntries(j.Namespace, o.Spec.Hosts[0]) {
+				disturbed(item, o.Spec.Hosts[0], "ServiceEntry", rival.Identity, rival.Disturbs(ours))
+			}
+		case *networkingv1.DestinationRule:
+			ours := DestinationRuleFacts(o)
+			ours.Created = j.created(o).Time
+			for _, rival := range j.world.DestinationRules(j.Namespace, o.Spec.Host) {
+				disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
+			}
+		}
+	}
+}
+
+func named(object translate.Object, identity Identity) bool {
+	return object.GetName() == identity.Name && object.GetNamespace() == identity.Namespace
+}
+
+// routes finds other routes that have what this one asks for, or ask for it and are older.
+func (j *judge) routes() {
+	for _, item := range j.Wanted.Objects {
+		for _, claim := range ClaimsOf(item.Object, j.ClusterDomain) {
+			winner := cmp.Or(j.holder(claim), j.waiting(claim))
+			if winner == nil {
+				continue
+			}
+			if !claim.Serves {
+				j.destinationConflict(item.Path, claim.Host, "%s", winner.words(claim))
+				continue
+			}
+			if i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == claim.Host }); i >= 0 {
+				j.hostConflict(j.Wanted.Hosts[i], "%s", winner.words(claim))
+			}
+		}
+	}
+}
+
+// winner is another route to which a claim belongs.
+type winner struct {
+	Holder
+	// waits reports that it has nothing yet, and is older.
+	waits bool
+}
+
+// holder is the route whose objects make a claim already, or that is about to write them; of several the oldest. It is nil if the judged route has the claim
+// and is older.
+func (j *judge) holder(claim Claim) *winner {
+	mine := j.mine(claim)
+	holders := slices.DeleteFunc(j.world.Holders(claim), func(h Holder) bool { return j.is(h.Identity) || mine != nil && h.Compare(*mine) > 0 })
+	if len(holders) == 0 {
+		return nil
+	}
+	return &winner{Holder: slices.MinFunc(holders, func(a, b Holder) int { return a.Compare(b.Identity) })}
+}
+
+// waiting is the oldest route that is older and asks for what this one has not yet. One that objects of other people keep from its hosts holds up nobody.
+func (j *judge) waiting(claim Claim) *winner {
+	if j.mine(claim) != nil {
+		return nil
+	}
+	var waiting []Holder
+	for _, other := range j.world.Asking(j.Namespace, claim) {
+		identity := IdentityOf(other)
+		if j.is(identity) || identity.Compare(IdentityOf(j.ExternalRoute)) > 0 {
+			continue
+		}
+		asked := Asked(other, claim, j.ClusterDomain)
+		if i := slices.IndexFunc(asked, claim.Clashes); i >= 0 && !j.blocked(other) {
+			waiting = append(waiting, Holder{identity, asked[i]})
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	return &winner{Holder: slices.MinFunc(waiting, func(a, b Holder) int { return a.Compare(b.Identity) }), waits: true}
+}
+
+// is reports whether an identity is that of the route itself.
+func (j *judge) is(identity Identity) bool {
+	return identity.Namespace == j.Namespace && identity.Name == j.Name
+}
+
+// blocked reports whether objects of other people have what another route asks for: nobody knows whether it will ever have it.
+func (j *judge) blocked(route *v1alpha1.ExternalRoute) bool {
+	wanted, refusal := asked(route, j.ClusterDomain)
+	if refusal != nil {
+		return false
+	}
+	other := &judge{Route: Route{ExternalRoute: route, Wanted: wanted, ClusterDomain: j.ClusterDomain}, world: j.world}
+	other.foreignHosts()
+	other.httpRoutes()
+	other.foreignDestinations()
+	return len(other.hosts)+len(other.destinations) > 0
+}
+
+// mine is the route with the age of its object that makes the claim, or a wider one; nil if none does.
+func (j *judge) mine(claim Claim) *Identity {
+	i := slices.IndexFunc(j.has, func(h Holder) bool {
+		c := h.Claim
+		return c.Key == claim.Key && c.Share == claim.Share && (c.Port == 0 || c.Port == claim.Port) && covers(c.Labels, claim.Labels)
+	})
+	if i < 0 {
+		return nil
+	}
+	return &j.has[i].Identity
+}
+
+// covers reports whether pods with all the labels of the narrower claim have those of the wider one.
+func covers(wider, narrower map[string]string) bool {
+	for key, value := range wider {
+		if narrower[key] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// Asked returns what a route that has nothing yet would claim of what another one claims, as far as its spec tells.
+func Asked(route *v1alpha1.ExternalRoute, claim Claim, clusterDomain string) []Claim {
+	if !claim.Serves {
+		wanted, refusal := asked(route, clusterDomain)
+		if refusal != nil {
+			return nil
+		}
+		return Route{ExternalRoute: route, Wanted: wanted, ClusterDomain: clusterDomain}.Claims()
+	}
+	labels := map[string]string{}
+	if s := route.Spec.WorkloadSelector; s != nil {
+		for key, value := range s.MatchLabels {
+			labels[key] = string(value)
+		}
+	}
+	var asked []Claim
+	for _, host := range translate.HostsOf(route, clusterDomain) {
+		asked = append(asked, HostClaim(route.Namespace, host, uint32(route.Spec.Port), labels)) //nolint:gosec // 1..65535 by schema
+	}
+	return asked
+}
+
+// asked is what a route asks for, as far as its spec tells. Its aliases may have Services.
+func asked(route *v1alpha1.ExternalRoute, clusterDomain string) (*translate.Translation, *translate.Refusal) {
+	likely := *route
+	likely.Spec.ServiceCreationPolicy = v1alpha1.ServiceCreationIfMissing
+	return translate.Translate(&likely, translate.Mesh{ClusterDomain: clusterDomain})
+}
+
+// words say to whom a claim belongs, and what to do.
+func (r *winner) words(claim Claim) string {
+	route := fmt.Sprintf("ExternalRoute %s/%s", r.Namespace, r.Name)
+	why := ", which serves already"
+	if r.waits {
+		why = ", which is older"
+	}
+	switch {
+	case claim.Serves:
+		return fmt.Sprintf("belongs to %s%s: take the host out of one of the two routes", route, why)
+	case claim.Share == "" || claim.Share == Subsets:
+		return fmt.Sprintf("%s%s, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both", route, why)
+	case claim.Share == InPlace:
+		return fmt.Sprintf("%s%s, declares port %d of the same host, which this route upgrades in place there, so that requests would leave in "+
+			"plaintext without the VirtualService: take the destination with port %[3]d out of it", route, why, claim.Port)
+	case r.Claim.Share == InPlace:
+		return fmt.Sprintf("%s%s, upgrades the same host in place on port %d, and this destination would let its requests leave in plaintext "+
+			"without its VirtualService: use https on another port, or take the destination out", route, why, claim.Port)
+	}
+	return fmt.Sprintf("%s%s, declares another protocol for a port of the same host: make the two agree", route, why)
+}
+
+// names looks whether the name of every object is free, the route's, or handed over to it.
+func (j *judge) names(verdict *Verdict) {
+	for _, item := range j.Wanted.Objects {
+		key := translate.KeyOf(item.Object)
+		object := j.world.Named(key)
+		if j.Owned[key] != nil || object == nil {
+			continue
+		}
+		owner := object.Controller
+		switch {
+		case owner != nil && owner.UID == j.UID: // another replica has just written it
+		case owner != nil && IsRoute(owner) && owner.Name == j.Name:
+			verdict.Earlier[key] = object
+		case owner == nil && object.Adopt == j.Name:
+			verdict.Adopted[key] = object
+		default:
+			verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonNameConflict, Problems: field.ErrorList{
+				field.Forbidden(field.NewPath("metadata", "name"), j.nameConflict(key, owner)),
+			}}
+			return
+		}
+	}
+}
+
+func (j *judge) nameConflict(key translate.Key, owner *metav1.OwnerReference) string {
+	if owner != nil {
+		return fmt.Sprintf("%s of namespace %s exists and is controlled by %s %s: rename the route", key, key.Namespace, owner.Kind, owner.Name)
+	}
+	return fmt.Sprintf("%s of namespace %s exists and is not this route's: rename or remove one of them, or hand it over with the annotation %s: %s",
+		key, key.Namespace, v1alpha1.AdoptAnnotation, j.Name)
+}
+
+// IsRoute reports whether an owner is an ExternalRoute.
+func IsRoute(owner *metav1.OwnerReference) bool {
+	return owner != nil && owner.Kind == "ExternalRoute" && owner.APIVersion == v1alpha1.SchemeGroupVersion.String()
+}

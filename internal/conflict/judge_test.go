@@ -1,0 +1,324 @@
+package conflict_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// The routes of the table, as the API server stores them.
+const (
+	webToA     = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	webForA    = `{hosts: [web], port: 80, exportTo: [.], workloadSelector: {matchLabels: {app: a}}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	webForB    = `{hosts: [web], port: 80, exportTo: [.], workloadSelector: {matchLabels: {app: b}}, destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
+	webAndShop = `{hosts: [web, shop], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	shopToA    = `{hosts: [shop], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	hostWideA  = `{hosts: [wide], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, tls: {scope: Host}}]}`
+	inPlaceA   = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	plainA     = `{hosts: [plain], port: 80, exportTo: [.], destinations: [{name: primary, url: "http://a.example.com", resolution: DNS}]}`
+	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
+)
+
+// Who gets what: the route that is judged is "mine", made in second 50.
+func TestJudge(t *testing.T) {
+	const held = ", which serves already: take the host out of one of the two routes"
+	for name, c := range map[string]struct {
+		mine  string // webToA if empty
+		world func(*list)
+		want  string // the refusal, empty if there is none
+	}{
+		"nobody else is there": {world: func(*list) {}},
+		"the host is served by a younger route": {
+			world: func(l *list) { l.serves("other", webToA, 90) },
+			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/other" + held,
+		},
+		"the host is served by an object of a route that is going": {
+			world: func(l *list) { l.stands(l.objects("going", webToA, 90)...) },
+			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/going" + held,
+		},
+		"an older route asks for the host, and has nothing yet": {
+			world: func(l *list) { l.asks("older", webToA, 10, "") },
+			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes",
+		},
+		"a younger route asks for it":                                              {world: func(l *list) { l.asks("younger", webToA, 90, "") }},
+		"an older route that asks for it is refused for a conflict":                {world: func(l *list) { l.asks("older", webToA, 10, v1alpha1.ReasonHostConflict) }, want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes"},
+		"an older route asks for it on another port, where mine serves every port": {world: func(l *list) { l.asks("older", webTo81, 10, "") }, want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes"},
+		"an older route that asks for it can never have another of its hosts": {
+			world: func(l *list) {
+				l.asks("older", webAndShop, 10, v1alpha1.ReasonHostConflict)
+				l.foreign(virtualService(l.T, at("demo", "hand", 5), "{hosts: [shop], exportTo: [.], http: [{}]}"))
+			},
+		},
+		"... also if it expects its Service to exist": {
+			world: func(l *list) {
+				l.asks("older", strings.Replace(webAndShop, "port: 80", "port: 80, serviceCreationPolicy: Never", 1), 10, v1alpha1.ReasonHostConflict)
+				l.foreign(virtualService(l.T, at("demo", "hand", 5), "{hosts: [shop], exportTo: [.], http: [{}]}"))
+			},
+		},
+		"... or has to wait for it until another route goes": {
+			world: func(l *list) {
+				l.asks("older", webAndShop, 10, v1alpha1.ReasonHostConflict)
+				l.serves("shop", shopToA, 90)
+			},
+			want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes",
+		},
+		"another route serves another host over the same destination":    {world: func(l *list) { l.serves("shop", shopToA, 10) }},
+		"another route serves the name of an alias in another namespace": {world: func(l *list) { l.namespace = "far"; l.serves("web", webToA, 10) }},
+		"mine stands, and so does an older one": {
+			world: func(l *list) { l.owns(webToA, 50); l.serves("older", webToA, 10) },
+			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older" + held,
+		},
+		"mine stands, and so does a younger one": {world: func(l *list) { l.owns(webToA, 50); l.serves("younger", webToA, 90) }},
+		"mine stands for some pods, another route for others, and mine asks for all": {
+			world: func(l *list) { l.owns(webForA, 50); l.serves("younger", webForB, 90) },
+			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/younger" + held,
+		},
+		"mine stands, and an older one asks": {world: func(l *list) { l.owns(webToA, 50); l.asks("older", webToA, 10, "") }},
+		"the destination is TLS for the whole host": {
+			world: func(l *list) { l.serves("wide", hostWideA, 90) },
+			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/wide, which serves already, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both",
+		},
+		"mine is for the whole host, and another route uses it": {
+			mine:  hostWideA,
+			world: func(l *list) { l.serves("shop", shopToA, 90) },
+			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/shop, which serves already, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both",
+		},
+		"an older route waits for the whole host": {
+			mine:  hostWideA,
+			world: func(l *list) { l.asks("older", hostWideA, 10, v1alpha1.ReasonDestinationConflict) },
+			want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes; " +
+				"spec.destinations[0] ExternalRoute demo/older, which is older, uses the same host, and tls.scope Host suffers no other route beside it: use scope " +
+				"Route in both",
+		},
+		"an older route waits for the destination, with which mine gets along": {
+			world: func(l *list) { l.asks("older", shopToA, 10, v1alpha1.ReasonDestinationConflict) },
+		},
+		"in place beside plain http": {
+			mine:  inPlaceA,
+			world: func(l *list) { l.serves("plain", plainA, 90) },
+			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/plain, which serves already, declares port 80 of the same host, which this route upgrades in place there, so that requests would leave in plaintext without the VirtualService: take the destination with port 80 out of it",
+		},
+		"plain http beside in place": {
+			mine:  plainA,
+			world: func(l *list) { l.serves("place", inPlaceA, 90) },
+			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/place, which serves already, upgrades the same host in place on port 80, and this destination would let its requests leave in plaintext without its VirtualService: use https on another port, or take the destination out",
+		},
+		"a VirtualService of another user that Istio prefers": {
+			world: func(l *list) {
+				l.foreign(virtualService(l.T, at("demo", "hand", 10), "{hosts: [web], exportTo: [.], http: [{}]}"))
+			},
+			want: "HostConflict spec.hosts[0] is served by VirtualService demo/hand, which Istio prefers: take the host out of one of the two, or delete one",
+		},
+		"... which is younger than mine": {
+			world: func(l *list) {
+				l.owns(webToA, 50)
+				l.foreign(virtualService(l.T, at("demo", "hand", 90), "{hosts: [web], exportTo: [.], http: [{}]}"))
+			},
+		},
+		"an HTTPRoute for the alias": {
+			world: func(l *list) {
+				l.httpRoutes = []conflict.HTTPRoute{{Identity: conflict.Identity{Namespace: "demo", Name: "gw"}, Kind: "HTTPRoute", Port: 80}}
+			},
+			want: "HostConflict spec.hosts[0] is served by HTTPRoute demo/gw too, and Istio leaves open which of the two it follows: take the Service out of one of them",
+		},
+		"an HTTPRoute for another port of it": {
+			world: func(l *list) { l.httpRoutes = []conflict.HTTPRoute{{Kind: "HTTPRoute", Port: 8080}} },
+		},
+		"a ServiceEntry of another user with other endpoints": {
+			world: func(l *list) {
+				e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 90)}
+				read(l.T, "{hosts: [a.example.com], exportTo: [.], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS, targetPort: 8443}]}", &e.Spec)
+				l.foreign(e)
+			},
+			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand is for the same host and has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
+		},
+		"an object of another user has the name of mine": {
+			world: func(l *list) {
+				l.foreign(virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}"))
+			},
+			want: "NameConflict metadata.name VirtualService mine of namespace demo exists and is not this route's: rename or remove one of them, or hand it over " +
+				"with the annotation networking.externalroute.io/adopt: mine",
+		},
+		"... and is handed over": {
+			world: func(l *list) {
+				v := virtualService(l.T, at("demo", "mine", 10), "{hosts: [web], exportTo: [.], http: [{}]}")
+				v.Annotations = map[string]string{v1alpha1.AdoptAnnotation: "mine"}
+				l.foreign(v)
+			},
+			want: "adopted VirtualService mine",
+		},
+		"... and is another controller's": {
+			world: func(l *list) {
+				v := virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}")
+				v.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}}
+				l.foreign(v)
+			},
+			want: "NameConflict metadata.name VirtualService mine of namespace demo exists and is controlled by Pod p: rename the route",
+		},
+		"an earlier route of the name has left an object": {
+			world: func(l *list) { l.stands(l.objects("mine", webToA, 10)...) },
+			want:  "earlier Service mine-alias, ServiceEntry, DestinationRule, VirtualService",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.mine == "" {
+				c.mine = webToA
+			}
+			l := &list{T: t, namespace: "demo"}
+			c.world(l)
+			mine := l.route("demo", "mine", c.mine, 50)
+			wanted, refusal := translate.Translate(mine, translate.Mesh{ClusterDomain: domain})
+			if refusal != nil {
+				t.Fatal(refusal.Message())
+			}
+			verdict := conflict.Judge(conflict.Route{ExternalRoute: mine, Wanted: wanted, Owned: l.owned, ClusterDomain: domain}, l)
+			if diff := cmp.Diff(c.want, told(verdict)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func told(v conflict.Verdict) string {
+	if v.Refusal != nil {
+		var parts []string
+		for _, p := range v.Refusal.Problems {
+			parts = append(parts, p.Field+" "+p.Detail)
+		}
+		return v.Refusal.Reason + " " + strings.Join(parts, "; ")
+	}
+	for key := range v.Adopted {
+		return "adopted " + key.String()
+	}
+	if len(v.Earlier) == 4 {
+		return "earlier Service mine-alias, ServiceEntry, DestinationRule, VirtualService"
+	}
+	return ""
+}
+
+// list is a world that is known whole.
+type list struct {
+	*testing.T
+	namespace    string
+	owned        map[translate.Key]translate.Object
+	ours, theirs []translate.Object
+	asking       []*v1alpha1.ExternalRoute
+	httpRoutes   []conflict.HTTPRoute
+}
+
+func (l *list) route(namespace, name, spec string, second int64) *v1alpha1.ExternalRoute {
+	l.Helper()
+	r := &v1alpha1.ExternalRoute{ObjectMeta: at(namespace, name, second)}
+	r.UID = types.UID(name + string(rune(second)))
+	read(l.T, spec, &r.Spec)
+	return r
+}
+
+// objects are what a route has written in a second.
+func (l *list) objects(name, spec string, second int64) []translate.Object {
+	l.Helper()
+	route := l.route(l.namespace, name, spec, second)
+	translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: domain})
+	if refusal != nil {
+		l.Fatal(refusal.Message())
+	}
+	var objects []translate.Object
+	for _, item := range translation.Objects {
+		item.SetCreationTimestamp(route.CreationTimestamp)
+		item.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(route, v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"))})
+		objects = append(objects, item.Object)
+	}
+	return objects
+}
+
+func (l *list) stands(objects ...translate.Object)     { l.ours = append(l.ours, objects...) }
+func (l *list) foreign(object translate.Object)        { l.theirs = append(l.theirs, object) }
+func (l *list) serves(name, spec string, second int64) { l.stands(l.objects(name, spec, second)...) }
+
+func (l *list) owns(spec string, second int64) {
+	l.owned = map[translate.Key]translate.Object{}
+	for _, object := range l.objects("mine", spec, second) {
+		l.owned[translate.KeyOf(object)] = object
+	}
+}
+
+func (l *list) asks(name, spec string, second int64, refused string) {
+	route := l.route(l.namespace, name, spec, second)
+	if refused != "" {
+		route.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: refused}}
+	}
+	l.asking = append(l.asking, route)
+}
+
+func (l *list) Named(key translate.Key) *conflict.Named {
+	for _, o := range slices.Concat(l.theirs, l.ours) {
+		if translate.KeyOf(o) == key {
+			return &conflict.Named{
+				Identity: conflict.IdentityOf(o), UID: o.GetUID(), Controller: metav1.GetControllerOf(o), Adopt: o.GetAnnotations()[v1alpha1.AdoptAnnotation],
+			}
+		}
+	}
+	return nil
+}
+
+func (l *list) VirtualServices(host string) (found []conflict.VirtualService) {
+	for _, o := range l.theirs {
+		if v, ok := o.(*networkingv1.VirtualService); ok {
+			if facts := conflict.VirtualServiceFacts(v, domain); slices.Contains(facts.Claims(), conflict.Name{Host: host}) {
+				found = append(found, facts)
+			}
+		}
+	}
+	return found
+}
+
+func (l *list) ServiceEntries(namespace, host string) (found []conflict.ServiceEntry) {
+	for _, o := range l.theirs {
+		if e, ok := o.(*networkingv1.ServiceEntry); ok && e.Namespace == namespace && slices.Contains(e.Spec.Hosts, host) {
+			found = append(found, conflict.ServiceEntryFacts(e))
+		}
+	}
+	return found
+}
+
+func (l *list) DestinationRules(namespace, host string) (found []conflict.DestinationRule) {
+	for _, o := range l.theirs {
+		if d, ok := o.(*networkingv1.DestinationRule); ok && d.Namespace == namespace && d.Spec.Host == host {
+			found = append(found, conflict.DestinationRuleFacts(d))
+		}
+	}
+	return found
+}
+
+func (l *list) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
+	if service == (types.NamespacedName{Namespace: "demo", Name: "web"}) {
+		return l.httpRoutes
+	}
+	return nil
+}
+
+func (l *list) Holders(claim conflict.Claim) (holders []conflict.Holder) {
+	for _, o := range l.ours {
+		owner := metav1.GetControllerOf(o)
+		for _, theirs := range conflict.ClaimsOf(o, domain) {
+			if claim.Clashes(theirs) {
+				identity := conflict.IdentityOf(o)
+				identity.Name = owner.Name
+				holders = append(holders, conflict.Holder{Identity: identity, Claim: theirs})
+			}
+		}
+	}
+	return holders
+}
+
+func (l *list) Asking(string, conflict.Claim) []*v1alpha1.ExternalRoute { return l.asking }
+func (l *list) Err() error                                              { return nil }
