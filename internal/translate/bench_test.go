@@ -13,7 +13,7 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// What one pass of the operator asks of the translation, for a small route and for one with many rules: the objects and their hash each time, and the
+// What one pass of the operator asks of the translation, for a small route and for one with many rules: the objects and their fingerprints each time, and the
 // manifests of what it writes. `make bench-compare` holds it against the main branch.
 func BenchmarkTranslate(b *testing.B) {
 	judge, err := admission.New()
@@ -23,15 +23,19 @@ func BenchmarkTranslate(b *testing.B) {
 	for _, folder := range []string{"smallest", "weights-by-rule"} {
 		route := readRoute(b, judge, filepath.Join("testdata", folder, "route.yaml"))
 		mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain}
-		objects, refusal := translate.Translate(route, mesh)
+		translation, refusal := translate.Translate(route, mesh)
 		if refusal != nil {
 			b.Fatalf("%s is refused: %s", folder, refusal.Reason)
 		}
 		measure(b, "references/"+folder, func() { translate.ReferencesOf(route) })
 		measure(b, "objects/"+folder, func() { translate.Translate(route, mesh) })
-		measure(b, "hash/"+folder, func() { objects.Hash() })
+		measure(b, "fingerprints/"+folder, func() {
+			for _, object := range translation.Objects {
+				translate.Fingerprint(object)
+			}
+		})
 		measure(b, "manifests/"+folder, func() {
-			for _, object := range objects.All() {
+			for _, object := range translation.Objects {
 				if _, err := translate.Manifest(object); err != nil {
 					b.Fatal(err)
 				}

@@ -9,7 +9,6 @@ import (
 	istio "istio.io/api/networking/v1alpha3"
 	istiotype "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
@@ -18,7 +17,7 @@ import (
 // would let it leave in plaintext when the rule is lost or another one wins.
 func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.DestinationRule {
 	rule := &networkingv1.DestinationRule{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
+		TypeMeta:   DestinationRuleKind.typeMeta(),
 		ObjectMeta: meta(route, u.object),
 		Spec: istio.DestinationRule{
 			Host:     u.name,
@@ -44,7 +43,7 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 	return rule
 }
 
-// plaintext keeps host-wide TLS away from the ports on which the route itself declares plain http.
+// plaintext keeps host-wide TLS away from the ports to which the route itself speaks plain http.
 func plaintext(ports []uint32) []*istio.TrafficPolicy_PortTrafficPolicy {
 	var settings []*istio.TrafficPolicy_PortTrafficPolicy
 	for _, port := range ports {

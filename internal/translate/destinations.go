@@ -168,7 +168,7 @@ type upstream struct {
 	destinations []*destination
 	// plainPort is the port on which the host is upgraded in place, else 0.
 	plainPort uint32
-	// plainPorts are all of the host's ports on which the route declares plain http.
+	// plainPorts are the host's ports to which the route's destinations speak plain http.
 	plainPorts []uint32
 }
 
@@ -201,14 +201,8 @@ func groupUpstreams(route *v1alpha1.ExternalRoute, inPlace []string, destination
 func plainPorts(upstreams []*upstream, name string) []uint32 {
 	var ports []uint32
 	for _, u := range upstreams {
-		if u.name != name {
-			continue
-		}
-		if d := u.destinations[0]; !d.tls {
+		if d := u.destinations[0]; u.name == name && !d.tls {
 			ports = append(ports, d.port)
-		}
-		if u.plainPort != 0 {
-			ports = append(ports, u.plainPort)
 		}
 	}
 	slices.Sort(ports)

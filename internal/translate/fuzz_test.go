@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -21,7 +23,7 @@ import (
 // `go test -fuzz FuzzURL ./internal/translate` looks for more.
 
 // become admits and translates a route of one destination. It returns nothing where the API server refuses the route, or the translation does.
-func become(t *testing.T, judge *admission.Admission, spec map[string]any) (*translate.Objects, *translate.Refusal) {
+func become(t *testing.T, judge *admission.Admission, spec map[string]any) (*translate.Translation, *translate.Refusal) {
 	t.Helper()
 	manifest := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.externalroute.io/v1alpha1", "kind": "ExternalRoute",
@@ -54,8 +56,8 @@ func FuzzURL(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		objects, refusal := become(t, judge, map[string]any{"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": raw}}})
-		if objects == nil {
+		translation, refusal := become(t, judge, map[string]any{"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": raw}}})
+		if translation == nil {
 			if refusal != nil && !strings.HasPrefix(refusal.Problems[0].Field, "spec.destinations[0].url") {
 				t.Fatalf("refused elsewhere: %s", refusal.Message())
 			}
@@ -87,7 +89,7 @@ func FuzzURL(f *testing.F) {
 			t.Error("accepted, and the host is an IP address")
 		}
 
-		entry, rule := &objects.ServiceEntries[0].Spec, &objects.DestinationRules[0].Spec
+		entry, rule := &only[*networkingv1.ServiceEntry](t, translation).Spec, &only[*networkingv1.DestinationRule](t, translation).Spec
 		if entry.Hosts[0] != u.Hostname() || entry.Ports[0].Number != port || (entry.Ports[0].Protocol == "TLS") != (u.Scheme == "https") {
 			t.Errorf("the ServiceEntry is for %v %v", entry.Hosts, entry.Ports)
 		}
@@ -98,7 +100,7 @@ func FuzzURL(f *testing.F) {
 		if u.Scheme == "https" && (tls.Sni != u.Hostname() || len(tls.SubjectAltNames) != 1 || tls.SubjectAltNames[0] != u.Hostname()) {
 			t.Errorf("TLS is for %v and %v", tls.Sni, tls.SubjectAltNames)
 		}
-		routes := objects.VirtualService.Spec.Http
+		routes := httpRoutes(t, translation)
 		for _, route := range routes {
 			if to := route.Route[0].Destination; to.Host != u.Hostname() || to.Port.Number != port || route.Rewrite.Authority != authority {
 				t.Errorf("the VirtualService goes to %v as %s", to, route.Rewrite.Authority)
@@ -124,10 +126,10 @@ func FuzzHost(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		objects, refusal := become(t, judge, map[string]any{
+		translation, refusal := become(t, judge, map[string]any{
 			"hosts": []any{host}, "destinations": []any{map[string]any{"url": "https://api.example.com"}},
 		})
-		if objects == nil {
+		if translation == nil {
 			if refusal != nil && !strings.HasPrefix(refusal.Problems[0].Field, "spec.hosts[0]") {
 				t.Fatalf("refused elsewhere: %s", refusal.Message())
 			}
@@ -136,17 +138,18 @@ func FuzzHost(f *testing.F) {
 		if u, err := url.Parse("http://" + host + "/"); err != nil || u.Host != host || u.Hostname() != host {
 			t.Errorf("accepted, and http://%s/ is not a URL of that host: %v", host, err)
 		}
-		served := objects.VirtualService.Spec.Hosts
+		served := only[*networkingv1.VirtualService](t, translation).Spec.Hosts
+		services := translate.Of[*corev1.Service](translation.Objects)
 		if host == "api.example.com" {
-			if len(objects.Services) > 0 || len(served) != 1 || served[0] != host || objects.Hosts[0] != host {
-				t.Errorf("in place, and served as %v with %d Services", served, len(objects.Services))
+			if len(services) > 0 || len(served) != 1 || served[0] != host || translation.Hosts[0].Name != host {
+				t.Errorf("in place, and served as %v with %d Services", served, len(services))
 			}
 			return
 		}
 		name, _, _ := strings.Cut(host, ".")
 		full := name + ".demo.svc.cluster.local"
-		if len(objects.Services) != 1 || objects.Services[0].Name != name || objects.Hosts[0] != full {
-			t.Fatalf("Services %v, hosts %v", objects.Services, objects.Hosts)
+		if len(services) != 1 || services[0].Name != name || translation.Hosts[0].Name != full {
+			t.Fatalf("Services %v, hosts %v", services, translation.Hosts)
 		}
 		if messages := validation.IsDNS1035Label(name); len(messages) > 0 {
 			t.Errorf("accepted, and no Service can be called so: %v", messages)
@@ -192,18 +195,33 @@ func FuzzBasePath(f *testing.F) {
 			if uri != nil {
 				spec["rules"] = []any{map[string]any{"match": []any{map[string]any{"uri": uri}}}}
 			}
-			objects, refusal := become(t, judge, spec)
+			translation, refusal := become(t, judge, spec)
 			if refusal != nil {
 				t.Fatal(refusal.Message())
 			}
-			if objects == nil || !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\r\n") {
+			if translation == nil || !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\r\n") {
 				continue
 			}
-			if got := rewritten(objects.VirtualService.Spec.Http, path); got != want {
+			if got := rewritten(httpRoutes(t, translation), path); got != want {
 				t.Errorf("%s behind %q, matched by %v, becomes %q, not %q", path, base, uri, got, want)
 			}
 		}
 	})
+}
+
+// only returns the one object of its kind.
+func only[T translate.Object](t *testing.T, translation *translate.Translation) T {
+	t.Helper()
+	all := translate.Of[T](translation.Objects)
+	if len(all) != 1 {
+		t.Fatalf("%d objects of type %T, not one", len(all), *new(T))
+	}
+	return all[0]
+}
+
+func httpRoutes(t *testing.T, translation *translate.Translation) []*istio.HTTPRoute {
+	t.Helper()
+	return only[*networkingv1.VirtualService](t, translation).Spec.Http
 }
 
 // rewritten is what Envoy makes of a path by the first route that matches it.
@@ -270,18 +288,18 @@ func FuzzRegex(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expression string) {
-		try := func(expression string) *translate.Objects {
-			objects, refusal := become(t, judge, map[string]any{
+		try := func(expression string) *translate.Translation {
+			translation, refusal := become(t, judge, map[string]any{
 				"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": "https://api.example.com/base"}},
 				"rules": []any{map[string]any{"match": []any{map[string]any{"uri": map[string]any{"regex": expression}}}}},
 			})
 			if refusal != nil && refusal.Problems[0].Field != "spec.rules[0].match[0].uri.regex" {
 				t.Fatalf("refused elsewhere: %s", refusal.Message())
 			}
-			return objects
+			return translation
 		}
-		objects := try(expression)
-		if objects == nil {
+		translation := try(expression)
+		if translation == nil {
 			return
 		}
 		if _, err := regexp.Compile(expression); err != nil {
@@ -291,7 +309,7 @@ func FuzzRegex(f *testing.F) {
 		if matchesWhole(expression, "/") {
 			want = "/base"
 		}
-		if got := rewritten(objects.VirtualService.Spec.Http, "/"); got != want {
+		if got := rewritten(httpRoutes(t, translation), "/"); got != want {
 			t.Errorf("/ becomes %q, not %q", got, want)
 		}
 		if grouped := "(?:" + expression + ")"; len(grouped) <= 1024 && try(grouped) == nil && !strings.Contains(expression, "\\Q") {

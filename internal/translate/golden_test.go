@@ -2,6 +2,7 @@ package translate_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -41,12 +42,15 @@ func TestGolden(t *testing.T) {
 		folder := filepath.Dir(file)
 		t.Run(filepath.Base(folder), func(t *testing.T) {
 			route, mesh := readCase(t, judge, file)
-			objects, refusal := translate.Translate(route, mesh)
-			compare(t, filepath.Join(folder, "want.yaml"), printed(t, objects))
-			compare(t, filepath.Join(folder, "status.yaml"), printStatus(t, objects, refusal))
+			translation, refusal := translate.Translate(route, mesh)
+			compare(t, filepath.Join(folder, "want.yaml"), printed(t, translation))
+			compare(t, filepath.Join(folder, "status.yaml"), printStatus(t, translation, refusal))
 
+			if translation != nil {
+				checkObjects(t, translation.Objects)
+			}
 			again, _ := translate.Translate(route.DeepCopy(), mesh)
-			if diff := cmp.Diff(string(printed(t, objects)), string(printed(t, again))); diff != "" {
+			if diff := cmp.Diff(string(printed(t, translation)), string(printed(t, again))); diff != "" {
 				t.Errorf("the same route gave something else the second time:\n%s", diff)
 			}
 		})
@@ -107,14 +111,14 @@ func namespaceOf(object *unstructured.Unstructured) string {
 	return object.GetNamespace()
 }
 
-func printed(t *testing.T, objects *translate.Objects) []byte {
+func printed(t *testing.T, translation *translate.Translation) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if objects == nil {
+	if translation == nil {
 		return nil
 	}
 	printer := &printers.YAMLPrinter{}
-	for _, object := range objects.All() {
+	for _, object := range translation.Objects {
 		manifest, err := translate.Manifest(object)
 		if err != nil {
 			t.Fatal(err)
@@ -126,7 +130,42 @@ func printed(t *testing.T, objects *translate.Objects) []byte {
 	return out.Bytes()
 }
 
-func printStatus(t *testing.T, objects *translate.Objects, refusal *translate.Refusal) []byte {
+// checkObjects holds the order of writing, and that an object which the API server answers with is in sync with the one that was sent.
+func checkObjects(t *testing.T, objects translate.Objects) {
+	t.Helper()
+	last := 0
+	for i, item := range objects {
+		kind, found := translate.KindNamed(item.GetObjectKind().GroupVersionKind().Kind)
+		if !found || kind.GVK != item.GetObjectKind().GroupVersionKind() || kind.GVK != translate.KindOf(item.Object).GVK {
+			t.Fatalf("%T is not in the table of kinds as %v", item.Object, item.GetObjectKind().GroupVersionKind())
+		}
+		rank := translate.Rank(kind.GVK.Kind)
+		if rank < last {
+			t.Errorf("%s comes after an object that may refer to it", translate.KeyOf(item))
+		}
+		last = rank
+		if traffic := i == len(objects)-1; traffic != (item.Stage == translate.StageTraffic) {
+			t.Errorf("%s has stage %d", translate.KeyOf(item), item.Stage)
+		}
+		answer := kind.New()
+		manifest, err := translate.Manifest(item)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := manifest.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, answer); err != nil {
+			t.Fatal(err)
+		}
+		if !translate.InSync(item, answer) || translate.Fingerprint(item) != translate.Fingerprint(answer) {
+			t.Errorf("%s is not what its manifest says:\n%s", translate.KeyOf(item), raw)
+		}
+	}
+}
+
+func printStatus(t *testing.T, translation *translate.Translation, refusal *translate.Refusal) []byte {
 	t.Helper()
 	type condition struct {
 		Type    string                 `json:"type"`
@@ -138,11 +177,11 @@ func printStatus(t *testing.T, objects *translate.Objects, refusal *translate.Re
 		Conditions []condition `json:"conditions"`
 		Hosts      []string    `json:"hosts,omitempty"`
 	}
-	for _, c := range translate.Conditions(objects, refusal) {
+	for _, c := range translate.Conditions(translation, refusal) {
 		status.Conditions = append(status.Conditions, condition{c.Type, c.Status, c.Reason, c.Message})
 	}
-	if objects != nil {
-		status.Hosts = objects.Hosts
+	if translation != nil {
+		status.Hosts = translation.HostNames()
 	}
 	out, err := yaml.Marshal(status)
 	if err != nil {

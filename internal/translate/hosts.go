@@ -120,6 +120,18 @@ func isServiceName(parts []string) bool {
 	return len(parts) >= 3 && parts[2] == "svc"
 }
 
+// served are the hosts in the order in which the VirtualService has them: the aliases, then those in place.
+func served(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string) []Host {
+	hosts := make([]Host, 0, len(aliases)+len(inPlace))
+	for _, a := range aliases {
+		hosts = append(hosts, Host{Name: a.fqdn, Path: a.path})
+	}
+	for _, host := range inPlace {
+		hosts = append(hosts, Host{Name: host, Path: hostPath(route, host), InPlace: true})
+	}
+	return hosts
+}
+
 // hostPath is the field of a host that is written as it is named.
 func hostPath(route *v1alpha1.ExternalRoute, host string) *field.Path {
 	return field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
@@ -147,6 +159,11 @@ func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
 // checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
 func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
 	var problems field.ErrorList
+	port, portPath := uint32(route.Spec.Port), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
+	if len(inPlace) > 0 && port == nowhere {
+		problems = append(problems, field.Invalid(portPath, port, "is the port to which requests to a host in place go to fail: use another one"))
+	}
+	speaksTLS := slices.ContainsFunc(destinations, func(d *destination) bool { return d.tls })
 	for _, host := range inPlace {
 		path := hostPath(route, host)
 		for _, d := range destinations {
@@ -157,9 +174,14 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
 					"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
 			}
-			if d.tls && d.port == uint32(route.Spec.Port) { //nolint:gosec // 1..65535 by schema
-				problems = append(problems, field.Invalid(field.NewPath("spec", "port"), route.Spec.Port, fmt.Sprintf(
+			if d.tls && d.port == port {
+				problems = append(problems, field.Invalid(portPath, port, fmt.Sprintf(
 					"is the https port of %s, which is upgraded in place: workloads call it over http on another one", host)))
+			}
+			if !d.tls && d.port == port && speaksTLS {
+				problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
+					"opens port %d, on which %s is upgraded in place, so that requests meant for https would leave in plaintext without the "+
+						"VirtualService: use https in all destinations, or an alias in spec.hosts", port, host)))
 			}
 		}
 	}

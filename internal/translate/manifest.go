@@ -11,7 +11,7 @@ import (
 // Manifest is the object as it is applied and shown: without status, and with the enums written out that Istio's JSON leaves out because they are zero,
 // although they are what a person looks for.
 func Manifest(object Object) (*unstructured.Unstructured, error) {
-	raw, err := stdjson.Marshal(object)
+	raw, err := stdjson.Marshal(bare(object))
 	if err != nil {
 		return nil, fmt.Errorf("marshal %T: %w", object, err)
 	}
@@ -25,35 +25,34 @@ func Manifest(object Object) (*unstructured.Unstructured, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T has no spec", object)
 	}
-	switch manifest.GetKind() {
-	case "ServiceEntry":
-		spec["location"] = "MESH_EXTERNAL"
-	case "DestinationRule":
-		writeDisabledTLS(spec)
-	case "VirtualService":
-		writeZeroWeights(spec)
+	if spell := KindOf(object).spell; spell != nil {
+		spell(spec)
 	}
 	return manifest, nil
 }
 
-func writeDisabledTLS(spec map[string]any) {
+func spellLocation(spec map[string]any) {
+	spec["location"] = "MESH_EXTERNAL"
+}
+
+func spellTLSModes(spec map[string]any) {
 	for _, subset := range objectsOf(spec["subsets"]) {
 		policy, _ := subset["trafficPolicy"].(map[string]any)
-		writeMode(policy)
+		spellTLSMode(policy)
 	}
 	policy, _ := spec["trafficPolicy"].(map[string]any)
 	for _, port := range objectsOf(policy["portLevelSettings"]) {
-		writeMode(port)
+		spellTLSMode(port)
 	}
 }
 
-func writeMode(policy map[string]any) {
+func spellTLSMode(policy map[string]any) {
 	if tls, found := policy["tls"].(map[string]any); found && tls["mode"] == nil {
 		tls["mode"] = "DISABLE"
 	}
 }
 
-func writeZeroWeights(spec map[string]any) {
+func spellWeights(spec map[string]any) {
 	for _, route := range objectsOf(spec["http"]) {
 		targets := objectsOf(route["route"])
 		for _, target := range targets {

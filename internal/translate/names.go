@@ -45,3 +45,16 @@ func subsetName(route, destination string, port uint32, scheme string) string {
 func privateName(route, namespace, host string, port uint32, scheme string) string {
 	return strings.Join([]string{hash(route, host, fmt.Sprint(port), scheme), namespace, privateDomain}, ".")
 }
+
+// RouteOf returns the name of the route that generates an object of this kind and name, as far as the name tells: that of a long one is cut, and a Service
+// has the name of a host.
+func RouteOf(key Key) string {
+	const suffix = 11 // of hashed
+	switch cut := len(key.Name) - suffix; {
+	case key.Kind == VirtualServiceKind.GVK.Kind:
+		return key.Name
+	case (key.Kind == ServiceEntryKind.GVK.Kind || key.Kind == DestinationRuleKind.GVK.Kind) && cut > 0 && key.Name[cut] == '-':
+		return key.Name[:cut]
+	}
+	return ""
+}

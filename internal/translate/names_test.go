@@ -3,6 +3,7 @@ package translate_test
 import (
 	"testing"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/externalroute/externalroute/internal/admission"
@@ -28,14 +29,39 @@ func TestDestinationRulesThatMayMeetShareNoSubset(t *testing.T) {
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
-		objects, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+		translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
 		if refusal != nil {
 			t.Fatal(refusal.Message())
 		}
-		name := objects.DestinationRules[0].Spec.Subsets[0].Name
+		name := translate.Of[*networkingv1.DestinationRule](translation.Objects)[0].Spec.Subsets[0].Name
 		if other, taken := owner[name]; taken {
 			t.Errorf("%s and %s share the subset %s", url, other, name)
 		}
 		owner[name] = url
+	}
+}
+
+func TestTheNameOfAnObjectTellsItsRoute(t *testing.T) {
+	judge, err := admission.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.externalroute.io/v1alpha1", "kind": "ExternalRoute",
+		"metadata": map[string]any{"name": "web.v1-0123456789", "namespace": "demo"},
+		"spec":     map[string]any{"hosts": []any{"api.example.com"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}}},
+	}}
+	route, problems := judge.Admit(t.Context(), manifest)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+	if refusal != nil {
+		t.Fatal(refusal.Message())
+	}
+	for _, item := range translation.Objects {
+		if got := translate.RouteOf(translate.KeyOf(item)); got != route.Name {
+			t.Errorf("%s is of route %s, not of %s", translate.KeyOf(item), got, route.Name)
+		}
 	}
 }

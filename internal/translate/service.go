@@ -20,7 +20,7 @@ const ExportToAnnotation = "networking.istio.io/exportTo"
 
 // servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry HTTP
 // for the mesh is a refusal: it is somebody's, and never changed.
-func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refusal *Refusal) (services []*corev1.Service, takenOver []string) {
+func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refusal *Refusal) (services Objects, takenOver []string) {
 	for _, a := range aliases {
 		existing, exists := mesh.Services[types.NamespacedName{Namespace: route.Namespace, Name: a.service}]
 		switch {
@@ -35,7 +35,7 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 			refusal.add(v1alpha1.ReasonServiceMissing, field.ErrorList{field.Invalid(a.path, a.written, fmt.Sprintf(
 				"Service %s does not exist, and serviceCreationPolicy is Never: create it, or use IfMissing", a.service))})
 		default:
-			services = append(services, aliasService(route, a.service))
+			services = append(services, Item{Object: aliasService(route, a.service), Stage: StageUpstream, Path: a.path})
 		}
 	}
 	return services, takenOver
@@ -47,7 +47,7 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
 	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
 	return &corev1.Service{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		TypeMeta:   ServiceKind.typeMeta(),
 		ObjectMeta: objectMeta,
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP,

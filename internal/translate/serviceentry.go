@@ -5,10 +5,16 @@ import (
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
+
+// nowhere is the port that the plain port of a host in place leads to by itself. No server listens on it, so that a request fails without the
+// VirtualService, which alone sends it on: to a port that answers it would leave in plaintext.
+const nowhere = 1
+
+// LeadsNowhere reports whether a port of a ServiceEntry is the plain port of a host in place: it needs a VirtualService that sends its requests on.
+func LeadsNowhere(port *istio.ServicePort) bool { return port.TargetPort == nowhere }
 
 // serviceEntryFor makes the upstream known to the mesh.
 func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.ServiceEntry {
@@ -16,10 +22,12 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 	port := servicePort(d.port, d.tls)
 	ports := []*istio.ServicePort{port}
 	if u.plainPort != 0 {
-		ports = append(ports, servicePort(u.plainPort, false))
+		plain := servicePort(u.plainPort, false)
+		plain.TargetPort = nowhere
+		ports = append(ports, plain)
 	}
 	return &networkingv1.ServiceEntry{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
+		TypeMeta:   ServiceEntryKind.typeMeta(),
 		ObjectMeta: meta(route, u.object),
 		Spec: istio.ServiceEntry{
 			Hosts:      []string{u.name},

@@ -5,12 +5,8 @@
 package translate
 
 import (
-	"fmt"
-	"hash/fnv"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,79 +39,81 @@ type Service struct {
 	Generated bool
 }
 
-// Objects are what a route asks for. They carry no owner reference: a cluster's is the controller's to add.
-type Objects struct {
-	Services         []*corev1.Service
-	ServiceEntries   []*networkingv1.ServiceEntry
-	DestinationRules []*networkingv1.DestinationRule
-	VirtualService   *networkingv1.VirtualService
-
-	// Hosts are the fully qualified names that the route serves, in the order in which the VirtualService has them, and HostPaths the fields that ask
-	// for them.
-	Hosts     []string
-	HostPaths []*field.Path
-	// UpstreamPaths are the destinations that ask for the ServiceEntries and DestinationRules, the first of each, in the same order.
-	UpstreamPaths []*field.Path
-	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
-	TakenOver []string
-	// HostScoped are the hosts that the whole namespace speaks TLS to.
-	HostScoped []string
-}
-
 // Object is one of the generated objects.
 type Object interface {
 	metav1.Object
 	runtime.Object
 }
 
-// All returns the objects in the order in which they are to be applied: what is referred to stands before what refers to it.
-func (o *Objects) All() []Object {
-	return append(o.Upstreams(), o.VirtualService)
+// Item is a generated object, when it may be written, and the field of the route that asks for it. The object carries no owner reference: that of a
+// cluster is the caller's to add.
+type Item struct {
+	Object
+	Stage Stage
+	Path  *field.Path
 }
 
-// Upstreams returns what the VirtualService refers to: everything but that.
-func (o *Objects) Upstreams() []Object {
-	all := make([]Object, 0, len(o.Services)+len(o.ServiceEntries)+len(o.DestinationRules)+1)
-	for _, s := range o.Services {
-		all = append(all, s)
-	}
-	for _, s := range o.ServiceEntries {
-		all = append(all, s)
-	}
-	for _, d := range o.DestinationRules {
-		all = append(all, d)
+// Stage says when an object may be written.
+type Stage int
+
+const (
+	// StageUpstream is what the VirtualService refers to: it is written at once.
+	StageUpstream Stage = iota
+	// StageTraffic moves traffic: it is written when the objects that it refers to have settled.
+	StageTraffic
+)
+
+// Objects are what a route asks for, in the order in which they are written: an object refers only to objects before it.
+type Objects []Item
+
+// Of returns the objects of one Go type, in their order.
+func Of[T Object](objects Objects) []T {
+	var all []T
+	for _, item := range objects {
+		if object, is := item.Object.(T); is {
+			all = append(all, object)
+		}
 	}
 	return all
 }
 
-// Hash tells what the route asks for from what it asked for before. It is never 0.
-func (o *Objects) Hash() uint64 {
-	h := fnv.New64a()
-	for _, object := range o.All() {
-		h.Write([]byte(object.GetName()))
-		var spec proto.Message
-		switch typed := object.(type) {
-		case *corev1.Service:
-			fmt.Fprint(h, typed.Spec.Ports[0].Port, typed.Annotations)
-			continue
-		case *networkingv1.ServiceEntry:
-			spec = &typed.Spec
-		case *networkingv1.DestinationRule:
-			spec = &typed.Spec
-		case *networkingv1.VirtualService:
-			spec = &typed.Spec
-		}
-		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
-		if err != nil {
-			panic(err) // Istio's messages have no required fields
-		}
-		h.Write(raw)
-	}
-	return h.Sum64() | 1
+// Host is a complete name that a route serves.
+type Host struct {
+	Name string
+	// Path is the field that asks for it.
+	Path *field.Path
+	// InPlace says that it is the host of one of the route's own destinations, whose requests the route upgrades to its settings.
+	InPlace bool
 }
 
-// Translate returns the objects that the route asks for, or why there are none.
-func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Objects, *Refusal) {
+// Translation is what a route means.
+type Translation struct {
+	Objects Objects
+	// Hosts are in the order in which the VirtualService has them.
+	Hosts []Host
+	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
+	TakenOver []string
+	// HostScoped are the hosts to which the whole namespace speaks TLS.
+	HostScoped []string
+}
+
+// OntoTraffic reports whether workloads may send requests to the route's hosts before the route exists. Its VirtualService then moves traffic from the
+// first time on that it is written.
+func (t *Translation) OntoTraffic() bool {
+	return len(t.TakenOver) > 0 || slices.ContainsFunc(t.Hosts, func(h Host) bool { return h.InPlace })
+}
+
+// HostNames are the complete names that the route serves.
+func (t *Translation) HostNames() []string {
+	names := make([]string, len(t.Hosts))
+	for i, h := range t.Hosts {
+		names[i] = h.Name
+	}
+	return names
+}
+
+// Translate returns what the route means, or why it is refused.
+func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal) {
 	var refusal Refusal
 
 	aliases, inPlace, problems := readHosts(route, mesh.ClusterDomain)
@@ -136,28 +134,35 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Objects, *Refusal) {
 		return nil, &refusal
 	}
 
-	objects := &Objects{
-		Services:       services,
-		VirtualService: virtualService,
-		TakenOver:      takenOver,
-	}
-	for _, a := range aliases {
-		objects.Hosts = append(objects.Hosts, a.fqdn)
-		objects.HostPaths = append(objects.HostPaths, a.path)
-	}
-	for _, host := range inPlace {
-		objects.Hosts = append(objects.Hosts, host)
-		objects.HostPaths = append(objects.HostPaths, hostPath(route, host))
-	}
+	return &Translation{
+		Objects: slices.Concat(services, upstreamObjects(route, upstreams), Objects{
+			{Object: virtualService, Stage: StageTraffic, Path: field.NewPath("spec", "hosts")},
+		}),
+		Hosts:      served(route, aliases, inPlace),
+		TakenOver:  takenOver,
+		HostScoped: hostScoped(upstreams),
+	}, nil
+}
+
+// upstreamObjects are the ServiceEntries and then the DestinationRules of the upstreams. The first destination of an upstream asks for its objects.
+func upstreamObjects(route *v1alpha1.ExternalRoute, upstreams []*upstream) Objects {
+	var entries, rules Objects
 	for _, u := range upstreams {
-		objects.UpstreamPaths = append(objects.UpstreamPaths, u.destinations[0].path)
-		objects.ServiceEntries = append(objects.ServiceEntries, serviceEntryFor(route, u))
-		objects.DestinationRules = append(objects.DestinationRules, destinationRuleFor(route, u))
-		if u.hostWide() != nil && !slices.Contains(objects.HostScoped, u.name) {
-			objects.HostScoped = append(objects.HostScoped, u.name)
+		path := u.destinations[0].path
+		entries = append(entries, Item{Object: serviceEntryFor(route, u), Stage: StageUpstream, Path: path})
+		rules = append(rules, Item{Object: destinationRuleFor(route, u), Stage: StageUpstream, Path: path})
+	}
+	return append(entries, rules...)
+}
+
+func hostScoped(upstreams []*upstream) []string {
+	var hosts []string
+	for _, u := range upstreams {
+		if u.hostWide() != nil {
+			hosts = appendNew(hosts, u.name)
 		}
 	}
-	return objects, nil
+	return hosts
 }
 
 // meta is the metadata of a generated object. Its label is the same for every route: Istio merges ServiceEntries of one host only when their labels

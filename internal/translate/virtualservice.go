@@ -7,7 +7,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -21,7 +20,7 @@ const maxVirtualService = 768 << 10
 func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, otherPorts bool,
 ) (*networkingv1.VirtualService, field.ErrorList) {
 	virtualService := &networkingv1.VirtualService{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "VirtualService"},
+		TypeMeta:   VirtualServiceKind.typeMeta(),
 		ObjectMeta: meta(route, route.Name),
 		Spec:       istio.VirtualService{ExportTo: exportTo(route)},
 	}
