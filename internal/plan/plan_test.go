@@ -1,0 +1,727 @@
+package plan_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/plan"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+const settle = 3 * time.Second
+
+// Specs of the route, as the API server stores them.
+const (
+	toA         = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	toB         = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS, weight: 1}]}`
+	toARename   = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: other, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	toASNI      = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1, tls: {sni: x.example.com}}]}`
+	toASlow     = `{hosts: [web], port: 80, exportTo: [.], rules: [{timeout: 5s}], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	inPlace     = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	inPlain     = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "http://a.example.com", resolution: DNS, weight: 1}]}`
+	inPlace8080 = `{hosts: [a.example.com], port: 8080, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	both        = `{hosts: [web, a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+)
+
+// What is written and deleted, when, and what the condition says. A line is a pass: the time since the beginning, the writes (stages are separated by |), the
+// deletions, the condition's reason, and when there is more to do.
+func TestNext(t *testing.T) {
+	const a, b = "ServiceEntry(a:443), DestinationRule(a 1)", "ServiceEntry(b:443), DestinationRule(b 1)"
+	for name, c := range map[string]struct {
+		story func(*story)
+		want  []string
+	}{
+		"a new route is written in one pass, upstreams first": {
+			func(s *story) { s.route(toA); s.pass(); s.pass() },
+			[]string{"0s: Service, " + a + " | VirtualService; Programmed", "0s: Programmed"},
+		},
+		"a route at rest writes nothing, after a restart too": {
+			func(s *story) { s.stands(toA); s.pass(); s.restart(); s.pass() },
+			[]string{"0s: Programmed", "0s: Programmed"},
+		},
+		"settings change in place, at once": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toASNI)
+				s.pass()
+				s.pass()
+				s.route(toASlow)
+				s.pass()
+			},
+			[]string{"0s: DestinationRule(a 1); Programmed", "0s: Programmed", "0s: DestinationRule(a 1) | VirtualService; Programmed"},
+		},
+		"a new host is a move: new upstreams, settle, traffic, settle, deletions": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s", "2s: Switching; again 1s", "3s: VirtualService; Programmed; again 3s", "5s: Programmed; again 1s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"a move that is taken back deletes the new upstreams only after a settle time, if traffic has moved": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(b), ServiceEntry(b); Programmed",
+			},
+		},
+		"a renamed destination keeps the old subset until traffic has settled": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toARename)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: DestinationRule(a 2); Switching; again 3s", "3s: VirtualService; Programmed; again 3s", "6s: DestinationRule(a 1); Programmed", "6s: Programmed",
+			},
+		},
+		"after a restart, every wait begins anew": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				s.after(2 * time.Second)
+				s.restart()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.restart()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s", "2s: Switching; again 3s", "5s: VirtualService; Programmed; again 3s", "7s: Programmed; again 3s",
+				"10s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+			},
+		},
+		"a lost answer of an upstream does not shorten the wait": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.loseAnswer("ServiceEntry")
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; failed", "1s: DestinationRule(b 1); Switching; again 3s", "3s: Switching; again 1s", "4s: VirtualService; Programmed; again 3s",
+			},
+		},
+		"a lost answer of the VirtualService does not shorten the wait": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.loseAnswer("VirtualService")
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s", "3s: VirtualService; failed", "4s: Programmed; again 2s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+			},
+		},
+		"an edit after a lost answer of the VirtualService moves traffic again, whatever the cache shows": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.loseAnswer("VirtualService")
+				before := s.owned[s.key("VirtualService")]
+				s.pass()
+				s.owned[s.key("VirtualService")] = before // the cache lags behind
+				s.route(toASlow)
+				s.after(2 * time.Second)
+				s.pass()
+			},
+			[]string{"0s: " + b + "; Switching; again 3s", "3s: VirtualService; failed", "5s: VirtualService; Programmed; again 3s"},
+		},
+		"an answer that comes late lengthens the wait": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.slow = 10 * time.Second
+				s.pass()
+				s.slow = 0
+				s.pass()
+			},
+			[]string{"0s: " + b + "; Switching; again 3s", "10s: Switching; again 3s"},
+		},
+		"a host that workloads call already is a move, although nothing stands": {
+			func(s *story) {
+				s.services = map[string]bool{"web": true}
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: " + a + "; Switching; again 3s", "3s: VirtualService; Programmed", "3s: Programmed"},
+		},
+		"a host in place gets its plain port right after the VirtualService": {
+			func(s *story) {
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: " + a + "; Switching; again 3s", "3s: VirtualService | ServiceEntry(a:443,80-); Programmed", "3s: Programmed"},
+		},
+		"... also if the operator ends between the two": {
+			func(s *story) {
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.loseRequest("ServiceEntry")
+				s.pass()
+				s.restart()
+				s.pass()
+			},
+			[]string{"0s: " + a + "; Switching; again 3s", "3s: VirtualService | ServiceEntry(a:443,80-); failed", "3s: ServiceEntry(a:443,80-); Programmed"},
+		},
+		"a host in place that is added to a route gets its port after the VirtualService": {
+			func(s *story) { s.stands(toA); s.route(both); s.pass(); s.pass() },
+			[]string{"0s: VirtualService | ServiceEntry(a:443,80-); Programmed", "0s: Programmed"},
+		},
+		"a host in place that is taken out of a route keeps its port until traffic has settled": {
+			func(s *story) {
+				s.stands(both)
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: VirtualService; Programmed; again 3s", "3s: ServiceEntry(a:443); Programmed", "3s: Programmed"},
+		},
+		"in place on another port, the new one comes after the VirtualService, and the old one stays until traffic has settled": {
+			func(s *story) {
+				s.stands(inPlace)
+				s.route(inPlace8080)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: VirtualService | ServiceEntry(a:443,8080-,80-); Programmed; again 3s", "3s: ServiceEntry(a:443,8080-); Programmed", "3s: Programmed",
+			},
+		},
+		"in place from https to http, the port that leads nowhere goes as the open one comes": {
+			func(s *story) {
+				s.stands(inPlace)
+				s.route(inPlain)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:80), DestinationRule(a 1), ServiceEntry(a:443); Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+			},
+		},
+		"in place from http to https, it comes as the open one goes": {
+			func(s *story) {
+				s.stands(inPlain)
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: " + a + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: ServiceEntry(a:443,80-); delete DestinationRule(a), ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"an adopted VirtualService carries traffic": {
+			func(s *story) {
+				s.handOver(toB, "VirtualService")
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{"0s: Service, " + a + "; Switching; again 3s", "3s: VirtualService!; Programmed"},
+		},
+		"adopted upstreams keep what traffic may use": {
+			func(s *story) {
+				s.handOver(toARename, "ServiceEntry", "DestinationRule", "VirtualService")
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: Service, ServiceEntry(a:443)!, DestinationRule(a 2)!; Switching; again 3s", "3s: VirtualService!; Programmed; again 3s",
+				"6s: DestinationRule(a 1); Programmed",
+			},
+		},
+		"adopted objects that are as the route asks are written once": {
+			func(s *story) {
+				s.handOver(toA, "Service", "ServiceEntry", "DestinationRule", "VirtualService")
+				s.route(toA)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: Service!, ServiceEntry(a:443)!, DestinationRule(a 1)! | VirtualService!; Programmed", "0s: Programmed"},
+		},
+		"a VirtualService that cannot be read may send requests to what is left over": {
+			func(s *story) {
+				s.stands(toA)
+				s.owned[s.key("VirtualService")].(*networkingv1.VirtualService).Spec.Reset()
+				s.route(toB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+			},
+		},
+		"an object of an earlier route is deleted first": {
+			func(s *story) {
+				s.route(toA)
+				s.earlier("VirtualService", s.began.Add(-time.Second))
+				s.pass()
+			},
+			[]string{"0s: delete VirtualService; Pending; again 30s"},
+		},
+		"an object of the same second may be of a later route, but not when the cache cannot be that late": {
+			func(s *story) {
+				s.route(toA)
+				s.earlier("VirtualService", s.began)
+				s.pass()
+				s.after(30 * time.Second)
+				s.pass()
+				s.after(1)
+				s.pass()
+			},
+			[]string{"0s: Pending; again 30s", "30s: Pending; again 30s", "30.000000001s: delete VirtualService; Pending; again 30s"},
+		},
+		"a withdrawn route loses everything at once, the VirtualService first": {
+			func(s *story) { s.stands(toA); s.withdrawn = true; s.pass() },
+			[]string{"0s: delete VirtualService, DestinationRule(a), ServiceEntry(a), Service; NotAccepted"},
+		},
+		"a suspended route writes nothing and says what differs": {
+			func(s *story) {
+				s.stands(toA)
+				s.suspended = true
+				s.pass()
+				s.route(toB)
+				s.pass()
+				s.route(toA)
+				s.lose("DestinationRule")
+				s.pass()
+			},
+			[]string{"0s: Suspended, in sync", "0s: Suspended", "0s: Suspended"},
+		},
+		"a repair is at once, and from the third on there is a pause after each": {
+			func(s *story) {
+				s.stands(toA)
+				s.pass()
+				for range 3 {
+					s.lose("VirtualService")
+					s.pass()
+				}
+				s.lose("VirtualService")
+				s.pass()
+				s.after(250 * time.Millisecond)
+				s.pass()
+				s.after(500 * time.Millisecond)
+				s.pass()
+			},
+			[]string{
+				"0s: Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Pending, paused; again 250ms",
+				"0s: Pending, paused; again 250ms", "250ms: VirtualService?; Pending, paused; again 500ms", "750ms: Programmed",
+			},
+		},
+		"a pause that ends within the pass hides no repair": {
+			func(s *story) {
+				s.stands(toA)
+				s.pass()
+				for range 3 {
+					s.lose("VirtualService")
+					s.pass()
+				}
+				s.lose("VirtualService")
+				s.after(250*time.Millisecond - 1)
+				s.pass()
+				s.after(1)
+				s.pass()
+			},
+			[]string{
+				"0s: Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Pending, paused; again 250ms",
+				"249.999999ms: Pending, paused; again 1ns", "250ms: VirtualService?; Pending, paused; again 500ms",
+			},
+		},
+		"objects that go while traffic moves are repaired with the same pauses": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toB)
+				s.pass()
+				for range 3 {
+					s.loseHost("b.example.com")
+					s.pass()
+				}
+				s.loseHost("b.example.com")
+				s.pass()
+			},
+			[]string{
+				"0s: " + b + "; Switching; again 3s",
+				"0s: ServiceEntry(b:443)?, DestinationRule(b 1)?; Switching; again 3s", "0s: ServiceEntry(b:443)?, DestinationRule(b 1)?; Switching; again 3s",
+				"0s: ServiceEntry(b:443)?, DestinationRule(b 1)?; Pending, paused; again 250ms", "0s: Pending, paused; again 250ms",
+			},
+		},
+		"an edit ends the pause": {
+			func(s *story) {
+				s.stands(toA)
+				s.pass()
+				for range 3 {
+					s.lose("VirtualService")
+					s.pass()
+				}
+				s.route(toASlow)
+				s.pass()
+			},
+			[]string{
+				"0s: Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Programmed", "0s: VirtualService?; Pending, paused; again 250ms",
+				"0s: VirtualService; Programmed",
+			},
+		},
+		"a lost VirtualService does not wait for upstreams that stand": {
+			func(s *story) { s.stands(inPlace); s.pass(); s.after(time.Hour); s.lose("VirtualService"); s.pass() },
+			[]string{"0s: Programmed", "1h0m0s: VirtualService?; Programmed"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &story{T: t, owned: map[translate.Key]translate.Object{}, theirs: map[translate.Key]translate.Object{}}
+			s.now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			s.began = s.now
+			s.moments.Began = s.now
+			c.story(s)
+			if diff := cmp.Diff(c.want, s.told); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// story is a route and what stands for it, in a cluster that does what the plan says.
+type story struct {
+	*testing.T
+	began, now time.Time
+	slow       time.Duration // of every answer
+	moments    plan.Moments
+	owned      map[translate.Key]translate.Object
+	theirs     map[translate.Key]translate.Object // that were handed over
+	gone       map[translate.Key]plan.Earlier
+	services   map[string]bool // that exist with pods
+
+	spec                    string
+	suspended, withdrawn    bool
+	lostAnswer, lostRequest string
+	told                    []string
+}
+
+func (s *story) after(d time.Duration) { s.now = s.now.Add(d) }
+func (s *story) route(spec string)     { s.spec = spec }
+func (s *story) restart()              { s.moments = plan.Moments{Began: s.now} }
+
+// loseAnswer and loseRequest let the next write of a kind fail: after the API server has committed it, or before.
+func (s *story) loseAnswer(kind string)  { s.lostAnswer = kind }
+func (s *story) loseRequest(kind string) { s.lostRequest = kind }
+
+// stands lets the route's objects stand since long ago.
+func (s *story) stands(spec string) {
+	s.route(spec)
+	for _, item := range s.translate().Objects {
+		s.put(item.Object)
+	}
+	s.moments.Began = s.now.Add(-time.Hour)
+}
+
+// handOver hands over objects of some kinds that do what a spec asks for.
+func (s *story) handOver(spec string, kinds ...string) {
+	s.route(spec)
+	for _, item := range s.translate().Objects {
+		if key := translate.KeyOf(item.Object); slices.Contains(kinds, key.Kind) {
+			s.theirs[key] = item.Object
+		}
+	}
+}
+
+func (s *story) put(object translate.Object) {
+	live := object.DeepCopyObject().(translate.Object)
+	live.SetUID(types.UID(object.GetName()))
+	s.owned[translate.KeyOf(object)] = live
+	delete(s.theirs, translate.KeyOf(object))
+}
+
+func (s *story) lose(kind string) {
+	for key := range s.owned {
+		if key.Kind == kind {
+			delete(s.owned, key)
+		}
+	}
+}
+
+// key is that of the only object of a kind.
+func (s *story) key(kind string) translate.Key {
+	for key := range s.owned {
+		if key.Kind == kind {
+			return key
+		}
+	}
+	return translate.Key{}
+}
+
+func (s *story) loseHost(host string) {
+	for key, object := range s.owned {
+		if hostOf(object) == host {
+			delete(s.owned, key)
+		}
+	}
+}
+
+func (s *story) earlier(kind string, created time.Time) {
+	s.gone = map[translate.Key]plan.Earlier{}
+	for _, item := range s.translate().Objects {
+		if key := translate.KeyOf(item.Object); key.Kind == kind {
+			s.gone[key] = plan.Earlier{UID: "earlier", Created: created}
+		}
+	}
+}
+
+func (s *story) translate() *translate.Translation {
+	s.Helper()
+	route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "web"}}
+	if err := yaml.UnmarshalStrict([]byte(s.spec), &route.Spec); err != nil {
+		s.Fatal(err)
+	}
+	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain, Services: map[types.NamespacedName]translate.Service{}}
+	for name := range s.services {
+		mesh.Services[types.NamespacedName{Namespace: "demo", Name: name}] = translate.Service{
+			Type: corev1.ServiceTypeClusterIP, HasSelector: true, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
+		}
+	}
+	translation, refusal := translate.Translate(route, mesh)
+	if refusal != nil {
+		s.Fatal(refusal.Message())
+	}
+	return translation
+}
+
+// pass makes a plan, does what it says, and tells it.
+func (s *story) pass() {
+	s.Helper()
+	translation := s.translate()
+	wanted := plan.Wanted{
+		Objects: translation.Objects, OntoTraffic: translation.OntoTraffic(), Suspended: s.suspended, Withdrawn: s.withdrawn, Settle: settle,
+	}
+	standing := plan.Standing{Owned: s.owned, Earlier: s.gone, Adopted: maps.Clone(s.theirs), Created: s.began}
+	p := plan.Next(wanted, standing, &s.moments, s.now)
+	at := s.now
+	failed := s.execute(p)
+	s.told = append(s.told, s.describe(p, standing, at, failed))
+}
+
+func (s *story) execute(p plan.Plan) (failed bool) {
+	if !s.suspended {
+		s.moments.Start(p, s.now)
+	}
+	s.now = s.now.Add(s.slow)
+	failed = false
+	var stage translate.Stage
+	for _, step := range p.Apply {
+		if failed && step.Stage != stage {
+			return true
+		}
+		stage = step.Stage
+		var err error
+		switch kind := step.Key().Kind; {
+		case kind == s.lostRequest && (kind != "ServiceEntry" || stage == plan.StagePorts):
+			err, s.lostRequest = errors.New("connection refused"), ""
+		case kind == s.lostAnswer:
+			err, s.lostAnswer = errors.New("connection reset"), ""
+			s.put(step.Object)
+		default:
+			if s.slow > 0 || !failed || kind != "DestinationRule" { // as if it were sent after the one that failed
+				s.put(step.Object)
+			}
+		}
+		if failed && err == nil {
+			delete(s.owned, step.Key())
+			err = errors.New("not sent")
+		}
+		s.moments.Returned(p, step, err, s.now)
+		failed = failed || err != nil
+	}
+	if failed {
+		return true
+	}
+	for _, d := range p.Delete {
+		delete(s.owned, d.Key)
+		s.moments.Deleted(d.Key)
+	}
+	return false
+}
+
+func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed bool) string {
+	stages := make([][]string, 3)
+	for _, step := range p.Apply {
+		name := short(step.Object)
+		if step.Repair {
+			name += "?"
+		}
+		if before.Adopted[step.Key()] != nil && step.Exists {
+			name += "!"
+		}
+		stages[step.Stage] = append(stages[step.Stage], name)
+	}
+	var parts, writes []string
+	for _, stage := range stages {
+		if len(stage) > 0 {
+			writes = append(writes, strings.Join(stage, ", "))
+		}
+	}
+	if len(writes) > 0 {
+		parts = append(parts, strings.Join(writes, " | "))
+	}
+	var deletions []string
+	for _, d := range p.Delete {
+		name := d.Kind
+		for _, host := range []string{"a", "b"} {
+			if strings.Contains(s.hosts()[d.Key], host+".example.com") {
+				name += "(" + host + ")"
+			}
+		}
+		deletions = append(deletions, name)
+	}
+	if len(deletions) > 0 {
+		parts = append(parts, "delete "+strings.Join(deletions, ", "))
+	}
+	if failed {
+		return fmt.Sprintf("%s: %s", at.Sub(s.began), strings.Join(append(parts, "failed"), "; "))
+	}
+	reason := p.Condition.Reason
+	switch {
+	case p.Paused:
+		reason += ", paused"
+	case p.Condition.Programmed && reason == v1alpha1.ReasonSuspended:
+		reason += ", in sync"
+	}
+	if p.Condition.Message == "" {
+		s.Errorf("%s has no message", reason)
+	}
+	parts = append(parts, reason)
+	if p.Again > 0 {
+		parts = append(parts, "again "+p.Again.String())
+	}
+	return fmt.Sprintf("%s: %s", at.Sub(s.began), strings.Join(parts, "; "))
+}
+
+// hosts are the hosts of all objects that any of the specs gives.
+func (s *story) hosts() map[translate.Key]string {
+	hosts := map[translate.Key]string{}
+	before := s.spec
+	for _, spec := range []string{toA, toB, inPlace, inPlain} {
+		s.spec = spec
+		for _, item := range s.translate().Objects {
+			hosts[translate.KeyOf(item.Object)] = hostOf(item.Object)
+		}
+	}
+	s.spec = before
+	return hosts
+}
+
+func hostOf(object translate.Object) string {
+	switch o := object.(type) {
+	case *networkingv1.ServiceEntry:
+		return o.Spec.Hosts[0]
+	case *networkingv1.DestinationRule:
+		return o.Spec.Host
+	}
+	return ""
+}
+
+// short names an object with what matters of it: an entry's ports, those that lead nowhere with a dash, or how many subsets a rule has.
+func short(object translate.Object) string {
+	host, _, _ := strings.Cut(hostOf(object), ".")
+	switch o := object.(type) {
+	case *networkingv1.ServiceEntry:
+		var ports []string
+		for _, p := range o.Spec.Ports {
+			port := fmt.Sprint(p.Number)
+			if translate.LeadsNowhere(p) {
+				port += "-"
+			}
+			ports = append(ports, port)
+		}
+		return fmt.Sprintf("ServiceEntry(%s:%s)", host, strings.Join(ports, ","))
+	case *networkingv1.DestinationRule:
+		return fmt.Sprintf("DestinationRule(%s %d)", host, len(o.Spec.Subsets))
+	}
+	return translate.KeyOf(object).Kind
+}
