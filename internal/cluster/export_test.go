@@ -1,0 +1,4 @@
+package cluster
+
+// HasLooked reports whether the controller may start.
+func (c *Cluster) HasLooked() bool { return c.istio.hasLooked() && c.gatewayAPI.hasLooked() }

@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"cmp"
+	"encoding/json"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// kind is one of the kinds of an optional API.
+type kind struct {
+	gvk       schema.GroupVersionKind
+	newObject func() cached
+	newList   func() list
+	// rivalOf reads what matters of an object of other people, and concern is how routes depend on the names that it claims.
+	rivalOf func(*record) rival
+	concern concern
+	// claimsOf and decode read an object that a route controls; they are nil for a kind that no route generates. A spec that cannot be read is decoded to an
+	// empty one.
+	claimsOf func(*record) claims
+	decode   func(*record) translate.Object
+}
+
+func newKind[K any](gvk schema.GroupVersionKind, concern concern) kind {
+	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, concern: concern}
+}
+
+// istioKinds are those of Istio that routes generate.
+func istioKinds(clusterDomain string) []kind {
+	return []kind{
+		istioKind(translate.ServiceEntryKind, concernUpstream, clusterDomain,
+			func(e *networkingv1.ServiceEntry) (*metav1.ObjectMeta, proto.Message) { return &e.ObjectMeta, &e.Spec },
+			func(e *networkingv1.ServiceEntry) rival { return conflict.ServiceEntryFacts(e) }),
+		istioKind(translate.DestinationRuleKind, concernUpstream, clusterDomain,
+			func(d *networkingv1.DestinationRule) (*metav1.ObjectMeta, proto.Message) {
+				return &d.ObjectMeta, &d.Spec
+			},
+			func(d *networkingv1.DestinationRule) rival { return conflict.DestinationRuleFacts(d) }),
+		istioKind(translate.VirtualServiceKind, concernHost, clusterDomain,
+			func(v *networkingv1.VirtualService) (*metav1.ObjectMeta, proto.Message) {
+				return &v.ObjectMeta, &v.Spec
+			},
+			func(v *networkingv1.VirtualService) rival { return conflict.VirtualServiceFacts(v, clusterDomain) }),
+	}
+}
+
+// pointer is a pointer to a T that is a generated object.
+type pointer[T any] interface {
+	*T
+	translate.Object
+}
+
+func istioKind[T any, P pointer[T]](generated translate.Kind, concern concern, clusterDomain string,
+	parts func(P) (*metav1.ObjectMeta, proto.Message), rivalOf func(P) rival,
+) kind {
+	k := newKind[T](generated.GVK, concern)
+	read := func(r *record, repair func(json.RawMessage, proto.Message)) P {
+		o := P(new(T))
+		meta, spec := parts(o)
+		*meta = r.ObjectMeta
+		if len(r.Spec) > 0 && lenient.Unmarshal(r.Spec, spec) != nil {
+			proto.Reset(spec)
+			repair(r.Spec, spec)
+		}
+		return o
+	}
+	k.rivalOf = func(r *record) rival { return rivalOf(read(r, salvage)) }
+	k.claimsOf = func(r *record) claims { return conflict.ClaimsOf(read(r, salvage), clusterDomain) }
+	k.decode = func(r *record) translate.Object { return read(r, func(json.RawMessage, proto.Message) {}) }
+	return k
+}
+
+// lenient ignores the fields and the enum values of a newer Istio.
+var lenient = protojson.UnmarshalOptions{DiscardUnknown: true}
+
+// salvage reads each field of a spec by itself. Messages that cannot be read are empty ones: an unreadable list of http routes is a route for all requests.
+func salvage(raw json.RawMessage, spec proto.Message) {
+	var values map[string]json.RawMessage
+	if json.Unmarshal(raw, &values) != nil {
+		return
+	}
+	message := spec.ProtoReflect()
+	for name, value := range values {
+		part := message.New().Interface()
+		one, err := json.Marshal(map[string]json.RawMessage{name: value})
+		if err == nil && lenient.Unmarshal(one, part) == nil {
+			proto.Merge(spec, part)
+			continue
+		}
+		switch field := message.Descriptor().Fields().ByJSONName(name); {
+		case field == nil || field.Kind() != protoreflect.MessageKind || field.IsMap():
+		case field.IsList():
+			message.Mutable(field).List().AppendMutable()
+		default:
+			message.Mutable(field)
+		}
+	}
+}
+
+// httpRouteKind is the kind of the Gateway API whose objects may serve Services of the mesh.
+var httpRouteKind = func() kind {
+	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}, concernService)
+	k.rivalOf = func(r *record) rival { return parentsOf(r) }
+	return k
+}()
+
+type httpRoute struct{}
+
+// parents are the Services that an HTTPRoute serves, each on one port or, if that is 0, on all.
+type parents []parent
+
+type parent struct {
+	service conflict.Name
+	port    int64
+}
+
+// Claims are the Services.
+func (p parents) Claims() []conflict.Name {
+	names := make([]conflict.Name, len(p))
+	for i := range p {
+		names[i] = p[i].service
+	}
+	return names
+}
+
+// parentsOf reads the parents of an HTTPRoute that are Services. A spec of another form has none.
+func parentsOf(r *record) parents {
+	var spec struct {
+		ParentRefs []struct {
+			Group                 *string
+			Kind, Namespace, Name string
+			Port                  int64
+		}
+	}
+	if json.Unmarshal(r.Spec, &spec) != nil {
+		return nil
+	}
+	var services parents
+	for _, ref := range spec.ParentRefs {
+		if ref.Kind != "Service" || ref.Group == nil || *ref.Group != "" { // without a group, it is the group of Gateways
+			continue
+		}
+		services = append(services, parent{conflict.Name{Namespace: cmp.Or(ref.Namespace, r.Namespace), Host: ref.Name}, ref.Port})
+	}
+	return services
+}

@@ -1,0 +1,138 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// routeIndex finds routes by what they depend on.
+const routeIndex = "dependsOn"
+
+// concern is how a route depends on a name.
+type concern string
+
+const (
+	concernHost      concern = "host"      // it asks for the host; the name has no namespace, since VirtualServices are for all
+	concernUpstream  concern = "upstream"  // it sends requests to the host
+	concernWaiting   concern = "waiting"   // so it does, and it is refused because of another route or user of the host
+	concernService   concern = "service"   // a Service that is its alias, or that one of its destinations could mean
+	concernConfigMap concern = "configmap" // a ConfigMap of certificate authorities
+)
+
+// of is the value of the index for a name.
+func (c concern) of(name conflict.Name) string { return string(c) + " " + valueOf(name) }
+
+// valueOf is the value of an index for a name.
+func valueOf(name conflict.Name) string { return name.Namespace + "/" + name.Host }
+
+// concernsOf returns the values under which routeIndex finds a route.
+func (c *Cluster) concernsOf(object client.Object) []string {
+	route, ok := object.(*v1alpha1.ExternalRoute)
+	if !ok {
+		return nil
+	}
+	var values []string
+	add := func(concern concern, namespace, name string) {
+		values = append(values, concern.of(conflict.Name{Namespace: namespace, Host: name}))
+	}
+	for _, host := range translate.HostsOf(route, c.options.ClusterDomain) {
+		add(concernHost, "", host)
+	}
+	for _, host := range translate.UpstreamsOf(route) {
+		add(concernUpstream, route.Namespace, host)
+		if waits(route) {
+			add(concernWaiting, route.Namespace, host)
+		}
+	}
+	references := translate.ReferencesOf(route)
+	for _, key := range references.Services {
+		add(concernService, key.Namespace, key.Name)
+	}
+	for _, name := range references.ConfigMaps {
+		add(concernConfigMap, route.Namespace, name)
+	}
+	return values
+}
+
+// refusal is why a route is not accepted, nil if it is, or that is not known.
+func refusal(route *v1alpha1.ExternalRoute) *metav1.Condition {
+	accepted := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionAccepted)
+	if accepted == nil || accepted.Status != metav1.ConditionFalse {
+		return nil
+	}
+	return accepted
+}
+
+// waits reports whether a route is refused because of what others decide about the host of a destination.
+func waits(route *v1alpha1.ExternalRoute) bool {
+	why := refusal(route)
+	return why != nil && why.Reason == v1alpha1.ReasonDestinationConflict
+}
+
+// competes reports whether a route would take what it asks for if no other route had it.
+func competes(route *v1alpha1.ExternalRoute) bool {
+	if route.Spec.Suspend || !route.DeletionTimestamp.IsZero() {
+		return false
+	}
+	why := refusal(route)
+	return why == nil || why.ObservedGeneration != route.Generation ||
+		why.Reason == v1alpha1.ReasonHostConflict || why.Reason == v1alpha1.ReasonDestinationConflict
+}
+
+// holdsUp reports whether a change of a route's status may let others begin, or no longer: it competes or not, or is refused for something else.
+func holdsUp(before, after *v1alpha1.ExternalRoute) bool {
+	was, is := refusal(before), refusal(after)
+	return competes(before) != competes(after) || is != nil && (was == nil || was.Message != is.Message)
+}
+
+// Route returns a route, nil if there is none.
+func (c *Cluster) Route(ctx context.Context, key types.NamespacedName) (*v1alpha1.ExternalRoute, error) {
+	route := &v1alpha1.ExternalRoute{}
+	if err := c.cache.Get(ctx, key, route); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return route, nil
+}
+
+func (c *Cluster) routes(ctx context.Context, options ...client.ListOption) ([]v1alpha1.ExternalRoute, error) {
+	var routes v1alpha1.ExternalRouteList
+	if err := c.cache.List(ctx, &routes, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
+		return nil, fmt.Errorf("list ExternalRoutes: %w", err)
+	}
+	return routes.Items, nil
+}
+
+// routeNamed returns the route that may generate an object of this name, if it exists.
+func (c *Cluster) routeNamed(ctx context.Context, object translate.Key) ([]v1alpha1.ExternalRoute, error) {
+	key := types.NamespacedName{Namespace: object.Namespace, Name: translate.RouteOf(object)}
+	if key.Name == "" {
+		return nil, nil
+	}
+	routes := make([]v1alpha1.ExternalRoute, 1)
+	if err := c.cache.Get(ctx, key, &routes[0], &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return routes, nil
+}
+
+// dependents returns the routes that depend on a name, those of one namespace or, if that is empty, of all.
+func (c *Cluster) dependents(ctx context.Context, namespace string, concern concern, name conflict.Name) ([]v1alpha1.ExternalRoute, error) {
+	return c.routes(ctx, client.InNamespace(namespace), client.MatchingFields{routeIndex: concern.of(name)})
+}
+
+// asking returns the routes of a namespace to which it matters who has a claim: those that ask for the host, or wait for the destination.
+func (c *Cluster) asking(ctx context.Context, namespace string, claim conflict.Claim) ([]v1alpha1.ExternalRoute, error) {
+	if claim.Serves {
+		return c.dependents(ctx, namespace, concernHost, conflict.Name{Host: claim.Host})
+	}
+	return c.dependents(ctx, namespace, concernWaiting, conflict.Name{Namespace: namespace, Host: claim.Host})
+}

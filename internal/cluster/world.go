@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// World answers for one pass what there is. An API that is installed or lost meanwhile makes no difference to it. While Istio is not installed, nobody has
+// anything of it.
+type World struct {
+	cluster           *Cluster
+	ctx               context.Context //nolint:containedctx // it lives as long as one pass
+	istio, gatewayAPI *store
+	err               error
+}
+
+var _ conflict.World = &World{}
+
+// World returns what there is now.
+func (c *Cluster) World(ctx context.Context) *World {
+	return &World{cluster: c, ctx: ctx, istio: c.istio.filled.Load(), gatewayAPI: c.gatewayAPI.filled.Load()}
+}
+
+// IstioInstalled reports whether Istio's kinds are served, and all of their objects have been read.
+func (w *World) IstioInstalled() bool { return w.istio != nil }
+
+// Err returns the first failure of the answers so far.
+func (w *World) Err() error { return w.err }
+
+func (w *World) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// Owned returns the objects that a route controls. They belong to the cache. The spec of an object that cannot be read is empty.
+func (w *World) Owned(route *v1alpha1.ExternalRoute) []translate.Object {
+	found, err := w.cluster.generated(w.ctx, w.istio, client.InNamespace(route.Namespace), client.MatchingFields{ownerIndex: string(route.UID)})
+	w.fail(err)
+	owned := make([]translate.Object, len(found))
+	for i := range found {
+		owned[i] = found[i].decode()
+	}
+	return owned
+}
+
+// get reads the object of that kind and name, nil if there is none. The kind is the zero one for a Service.
+func (w *World) get(key translate.Key) (object client.Object, of kind) {
+	object = &corev1.Service{}
+	var reader client.Reader = w.cluster.cache
+	if i := slices.IndexFunc(w.cluster.istio.kinds, func(k kind) bool { return k.gvk.Kind == key.Kind }); i >= 0 {
+		if w.istio == nil {
+			return nil, of
+		}
+		of, reader = w.cluster.istio.kinds[i], w.istio
+		object = of.newObject()
+	}
+	if err := reader.Get(w.ctx, key.NamespacedName, object, &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
+		w.fail(client.IgnoreNotFound(err))
+		return nil, of
+	}
+	return object, of
+}
+
+// Object returns an object that belongs to a route, or was handed over to one, nil if there is none. It belongs to the cache. A spec that cannot be read is
+// empty.
+func (w *World) Object(key translate.Key) translate.Object {
+	switch object, of := w.get(key); o := object.(type) {
+	case cached:
+		return of.decode(o.content())
+	case translate.Object:
+		return o
+	}
+	return nil
+}
+
+// Named returns the object of that kind and name, nil if there is none.
+func (w *World) Named(key translate.Key) *conflict.Named {
+	object, _ := w.get(key)
+	if object == nil {
+		return nil
+	}
+	return &conflict.Named{
+		Identity: conflict.IdentityOf(object), UID: object.GetUID(),
+		Controller: metav1.GetControllerOfNoCopy(object), Adopt: object.GetAnnotations()[v1alpha1.AdoptAnnotation],
+	}
+}
+
+// VirtualServices returns those of other people that claim the host, in Istio's order.
+func (w *World) VirtualServices(host string) []conflict.VirtualService {
+	return others[conflict.VirtualService](w, translate.VirtualServiceKind, conflict.Name{Host: host})
+}
+
+// ServiceEntries returns those of other people for a host in a namespace, in Istio's order.
+func (w *World) ServiceEntries(namespace, host string) []conflict.ServiceEntry {
+	return others[conflict.ServiceEntry](w, translate.ServiceEntryKind, conflict.Name{Namespace: namespace, Host: host})
+}
+
+// DestinationRules returns those of other people for a host in a namespace, in Istio's order.
+func (w *World) DestinationRules(namespace, host string) []conflict.DestinationRule {
+	return others[conflict.DestinationRule](w, translate.DestinationRuleKind, conflict.Name{Namespace: namespace, Host: host})
+}
+
+// others returns what matters of other people's objects of a kind that claim a name.
+func others[R interface {
+	rival
+	Identify() conflict.Identity
+}](w *World, generated translate.Kind, name conflict.Name) []R {
+	var found []R
+	for _, r := range w.istio.rivalsFor(generated.GVK.Kind, name) {
+		found = append(found, r.facts.(R)) //nolint:forcetypeassert // by its kind
+	}
+	slices.SortFunc(found, func(a, b R) int { return a.Identify().Compare(b.Identify()) })
+	return found
+}
+
+// HTTPRoutes returns the routes of the Gateway API whose parent is the Service, each for one port or for all.
+func (w *World) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
+	name := conflict.Name{Namespace: service.Namespace, Host: service.Name}
+	var found []conflict.HTTPRoute
+	for _, r := range w.gatewayAPI.rivalsFor(httpRouteKind.gvk.Kind, name) {
+		for _, p := range r.facts.(parents) { //nolint:forcetypeassert // by its kind
+			if p.service == name {
+				found = append(found, conflict.HTTPRoute{Identity: conflict.IdentityOf(r), Kind: httpRouteKind.gvk.Kind, Port: p.port})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b conflict.HTTPRoute) int { return cmp.Or(a.Compare(b.Identity), cmp.Compare(a.Port, b.Port)) })
+	return found
+}
+
+// Holders returns the claims of routes that clash with a claim: of objects that exist, and reserved.
+func (w *World) Holders(claim conflict.Claim) []conflict.Holder {
+	var holders []conflict.Holder
+	add := func(h conflict.Holder) {
+		if claim.Clashes(h.Claim) {
+			holders = append(holders, h)
+		}
+	}
+	// Reservations come first: a route releases its own when the cache has its objects.
+	for _, h := range w.cluster.reservations.of(claim.Key) {
+		add(h)
+	}
+	for _, share := range conflict.Shares {
+		if share != "" && (share == claim.Share || claim.Serves) {
+			continue // however many routes share it on these terms, they do not clash; and nobody shares what it serves
+		}
+		found, err := w.cluster.generated(w.ctx, w.istio, client.MatchingFields{claimIndex: claimValue(claim.Key, share)})
+		w.fail(err)
+		for _, object := range found {
+			identity := conflict.IdentityOf(object)
+			identity.Name = routeOwner(object).Name
+			for _, c := range object.claims() {
+				if c.Share == share {
+					add(conflict.Holder{Identity: identity, Claim: c})
+				}
+			}
+		}
+	}
+	return holders
+}
+
+// Asking returns the routes of a namespace that compete for what is claimed.
+func (w *World) Asking(namespace string, claim conflict.Claim) []*v1alpha1.ExternalRoute {
+	routes, err := w.cluster.asking(w.ctx, namespace, claim)
+	w.fail(err)
+	var competitors []*v1alpha1.ExternalRoute
+	for i := range routes {
+		if competes(&routes[i]) {
+			competitors = append(competitors, &routes[i])
+		}
+	}
+	return competitors
+}
