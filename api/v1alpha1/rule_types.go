@@ -1,9 +1,9 @@
 package v1alpha1
 
-// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService.
+// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService. An
+// empty rule matches every request and sends it to all destinations of the route. Rules that follow a rule without match never match.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.directResponse) || !(has(self.rewrite) || has(self.destinations) || has(self.retries) || has(self.timeout) || has(self.fault))",fieldPath=".directResponse",message="answers by itself: rewrite, destinations, retries, timeout and fault must not stand beside it"
-// +kubebuilder:validation:MinProperties=1
 type Rule struct {
 	// match are the conditions, of which one must hold. If left out, every request matches.
 	// +optional

@@ -18,7 +18,7 @@ type ExternalRouteStatus struct {
 
 	// hosts are the fully qualified names that the route serves.
 	// +optional
-	// +listType=set
+	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=253
 	Hosts []string `json:"hosts,omitempty"`

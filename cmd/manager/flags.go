@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +69,8 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 		"How long new upstreams stand beside the old ones before traffic moves over, and the old ones after it.")
 	set.IntVar(&f.controller.Concurrency, "concurrency", 8, "How many routes are reconciled at once.")
 	set.BoolVar(&f.leaderElect, "leader-elect", false, "Let one replica at a time work.")
-	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader's lease. If left out, the pod's own.")
+	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader's lease, "+
+		"whose name follows from --watch-namespaces and --watch-label-selector. Defaults to the pod's own.")
 	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long others wait for a leader that is not heard before one takes over.")
 	set.DurationVar(&f.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long a leader tries to renew its lease before it ends.")
 	set.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
@@ -90,15 +92,32 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	return f, nil
 }
 
-// lease is the name of the lease by which replicas take turns: those that serve the same routes.
+// leaseName is the lease of an operator that serves all routes. Alerts and runbooks know the names that begin with it.
+const leaseName = "externalroute.networking.externalroute.io"
+
+// lease is the name of the lease for which replicas compete: those that serve the same routes. Two installations that share the routes of a cluster must
+// both lead, whatever namespace their leases are in.
 func (f *flags) lease() string {
-	const name = "externalroute.networking.externalroute.io"
-	if f.routes.Empty() {
-		return name
+	if f.routes.Empty() && len(f.controller.Namespaces) == 0 {
+		return leaseName
 	}
 	h := fnv.New32a()
-	h.Write([]byte(f.routes.String()))
-	return fmt.Sprintf("%s-%08x", name, h.Sum32())
+	h.Write([]byte(canonical(f.routes)))
+	if namespaces := slices.Compact(slices.Sorted(slices.Values(f.controller.Namespaces))); len(namespaces) > 0 {
+		h.Write([]byte(";" + strings.Join(namespaces, ","))) // no label selector has a semicolon
+	}
+	return fmt.Sprintf("%s-%08x", leaseName, h.Sum32())
+}
+
+// canonical writes a selector in the same way, in whatever order its requirements were given.
+func canonical(selector labels.Selector) string {
+	requirements, _ := selector.Requirements()
+	var all []string
+	for _, requirement := range requirements {
+		all = append(all, requirement.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
 }
 
 func (f *flags) check() error {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/externalroute/externalroute/internal/controller"
+	"github.com/externalroute/externalroute/internal/cluster"
 )
 
 func TestFlags(t *testing.T) {
@@ -57,7 +57,7 @@ func TestTheCacheHoldsTheNamespacesWatched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		options := controller.CacheOptions(f.routes, f.controller.Namespaces)
+		options := cluster.CacheOptions(f.routes, f.controller.Namespaces)
 		if diff := cmp.Diff(want, slices.Sorted(maps.Keys(options.DefaultNamespaces))); diff != "" {
 			t.Errorf("%q: %s", list, diff)
 		}

@@ -153,7 +153,7 @@ func servicesOf(manifests []*unstructured.Unstructured) (map[types.NamespacedNam
 
 func (r *render) translate(
 	ctx context.Context, judge *admission.Admission, manifest *unstructured.Unstructured, services map[types.NamespacedName]translate.Service,
-) (*translate.Objects, error) {
+) (translate.Objects, error) {
 	name := manifest.GetNamespace() + "/" + manifest.GetName()
 	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
 		return nil, refused(name, v1alpha1.ReasonInvalid, field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})})
@@ -166,11 +166,11 @@ func (r *render) translate(
 	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
 		mesh.Services = withAliases(route, services)
 	}
-	objects, refusal := translate.Translate(route, mesh)
+	translation, refusal := translate.Translate(route, mesh)
 	if refusal != nil {
 		return nil, refused(name, refusal.Reason, refusal.Problems)
 	}
-	return objects, nil
+	return translation.Objects, nil
 }
 
 // refused tells every mistake on a line of its own.
@@ -192,8 +192,8 @@ func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedNam
 	return all
 }
 
-func printObjects(printer printers.ResourcePrinter, objects *translate.Objects, out io.Writer) error {
-	for _, object := range objects.All() {
+func printObjects(printer printers.ResourcePrinter, objects translate.Objects, out io.Writer) error {
+	for _, object := range objects {
 		manifest, err := translate.Manifest(object)
 		if err != nil {
 			return err

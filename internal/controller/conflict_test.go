@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -34,9 +33,6 @@ func (s *story) says(name, condition string, texts ...string) {
 	})
 }
 
-// apart lets a second pass, by which Istio orders.
-func apart() { time.Sleep(1100 * time.Millisecond) }
-
 func virtualService(name, exportTo string, hosts ...string) *networkingv1.VirtualService {
 	v := &networkingv1.VirtualService{}
 	v.Name = name
@@ -58,7 +54,7 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 		t.Errorf("says\n%s\nand not\n%s", said, want)
 	}
 	s.until("nothing of the second one should be there", func() string { return cmpLen(4, s.objects()) })
-	s.quiet("first", "second")
+	s.quiet()
 
 	s.route("third", "hosts: [web]\ndestinations: [{url: 'https://third.example.com'}]")
 	s.refused("third", v1alpha1.ReasonHostConflict)
@@ -67,15 +63,15 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 	s.says("third", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/second")
 	s.route("second", "hosts: [shop]\ndestinations: [{url: 'https://second.example.com'}]")
 	s.ready("third") // without anybody touching it
-	s.quiet("second", "third")
+	s.quiet()
 }
 
 func TestARouteThatIsRefusedForWhatItIsHoldsNobodyUp(t *testing.T) {
 	s := tell(t)
 	s.create(service("web", nil, 8080))
+	s.notice()
 	s.route("older", simple)
 	s.refused("older", v1alpha1.ReasonServiceNotUsable)
-	apart()
 	s.route("younger", "hosts: [web]\nport: 8080\ndestinations: [{url: 'https://younger.example.com'}]")
 	s.ready("younger")
 	s.route("older", strings.Replace(simple, "hosts:", "port: 8080\nhosts:", 1))
@@ -111,7 +107,7 @@ func TestRoutesMadeAtOnceShareNoHost(t *testing.T) {
 			t.Errorf("%s came before %s, which is older", ready[0], oldest)
 		}
 		if turn == 0 {
-			s.quiet(ready[0])
+			s.quiet()
 		}
 		s.delete(s.read(ready[0]))
 		delete(waiting, ready[0])
@@ -130,15 +126,15 @@ func conditionIs(route *v1alpha1.ExternalRoute, condition string, value metav1.C
 func TestAVirtualServiceOfSomebodyElseIsARivalWhereIstioPrefersIt(t *testing.T) {
 	s := tell(t)
 	s.create(virtualService("theirs", ".", "web"))
+	s.notice()
 	s.route("web", simple)
 	s.refused("web", v1alpha1.ReasonHostConflict)
 	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "VirtualService "+s.namespace+"/theirs")
 	s.only("VirtualService/theirs")
-	s.quiet("web")
+	s.quiet()
 	edit(s, s.virtualService("theirs"), func(v *networkingv1.VirtualService) { v.Spec.Hosts = []string{"other"} })
 	s.ready("web")
 
-	apart()
 	edit(s, s.virtualService("theirs"), func(v *networkingv1.VirtualService) { v.Spec.Hosts = []string{"web"} }) // still older than ours
 	s.refused("web", v1alpha1.ReasonHostConflict)
 	s.until("what served goes on serving", func() string { return cmpLen(5, s.objects()) })
@@ -147,7 +143,7 @@ func TestAVirtualServiceOfSomebodyElseIsARivalWhereIstioPrefersIt(t *testing.T) 
 
 	s.create(virtualService("younger", ".", "web"))
 	s.create(virtualService("public", "*", "web."+s.namespace+".svc.cluster.local"))
-	s.quiet("web")
+	s.quiet()
 	s.ready("web")
 }
 
@@ -167,11 +163,12 @@ func TestAHostUsedByItsRealNameIsDecidedByNobodyElse(t *testing.T) {
 		Ports: []*istio.ServicePort{{Number: 8443, Name: "https", Protocol: "HTTPS"}},
 	}
 	s.create(entry)
+	s.notice()
 	s.route("web", "hosts: [web]\ndestinations: [{name: other, url: 'https://other.example.com'}, {url: 'https://api.example.com'}]")
 	s.refused("web", v1alpha1.ReasonDestinationConflict)
 	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ServiceEntry "+s.namespace+"/theirs", "other ports")
 	s.only("ServiceEntry/theirs")
-	s.quiet("web")
+	s.quiet()
 	edit(s, entry, func(e *networkingv1.ServiceEntry) { e.Spec.Ports[0].Number = 443 })
 	s.ready("web")
 
@@ -182,27 +179,27 @@ func TestAHostUsedByItsRealNameIsDecidedByNobodyElse(t *testing.T) {
 	s.create(rule)
 	s.refused("web", v1alpha1.ReasonDestinationConflict)
 	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "DestinationRule "+s.namespace+"/theirs", "another exportTo")
-	s.quiet("web")
+	s.quiet()
 	s.delete(rule)
 	s.ready("web")
 }
 
-func TestScopeHostSuffersNoOtherRouteOfItsHost(t *testing.T) {
+// Of routes of the same second, the one with the first name counts as the older.
+func TestScopeHostCannotBeShared(t *testing.T) {
 	s := tell(t)
-	s.route("one", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
-	s.ready("one")
-	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {scope: Host}}]")
-	s.refused("two", v1alpha1.ReasonDestinationConflict)
-	s.says("two", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/one", "scope Host")
-	apart()
-	s.route("three", "hosts: [three]\ndestinations: [{url: 'https://api.example.com'}]")
-	s.refused("three", v1alpha1.ReasonDestinationConflict) // two is older, and waits
-	s.says("three", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/two", "older")
-	s.delete(s.read("one"))
-	s.ready("two")
-	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com'}]")
-	s.ready("two")
-	s.ready("three")
+	s.route("first", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.ready("first")
+	s.route("second", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {scope: Host}}]")
+	s.refused("second", v1alpha1.ReasonDestinationConflict)
+	s.says("second", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/first", "scope Host")
+	s.route("third", "hosts: [three]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.refused("third", v1alpha1.ReasonDestinationConflict) // the second is older, and waits
+	s.says("third", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/second", "older")
+	s.delete(s.read("first"))
+	s.ready("second")
+	s.route("second", "hosts: [two]\ndestinations: [{url: 'https://api.example.com'}]")
+	s.ready("second")
+	s.ready("third")
 }
 
 func TestAfterARestartARouteKeepsWhatItServes(t *testing.T) {
@@ -219,8 +216,7 @@ func TestAfterARestartARouteKeepsWhatItServes(t *testing.T) {
 		if err := s.startOperator(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
-		if writes := s.requests.writes(s.namespace); len(writes) > 0 {
+		if writes := s.rest(); len(writes) > 0 {
 			t.Fatalf("wrote after a restart: %v", writes)
 		}
 	}
@@ -247,7 +243,7 @@ func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
 	s.create(rival)
 	s.refused("web", v1alpha1.ReasonHostConflict)
 	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "HTTPRoute "+s.namespace+"/theirs")
-	s.quiet("web")
+	s.quiet()
 	s.delete(rival)
 	s.ready("web")
 }
@@ -296,7 +292,7 @@ func TestIstioGoesAndComesBack(t *testing.T) {
 		}
 		s.ready("web")
 		s.until("all objects should stand again", func() string { return cmpLen(4, s.objects()) })
-		s.quiet("web")
+		s.quiet()
 	}
 }
 
@@ -318,23 +314,26 @@ func TestANamespaceGoesWithItsRoutes(t *testing.T) {
 	})
 }
 
-func TestKubectlWaitsForARouteAsForAnythingElse(t *testing.T) {
+func TestKubectlWaitsForConditions(t *testing.T) {
 	s := tell(t)
-	wait := func(name string) (string, error) {
-		out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition=Ready", "--timeout=5s", "externalroute/"+name).CombinedOutput()
-		return string(out), err
+	wait := func(name, condition, timeout string) error {
+		out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition="+condition, "--timeout="+timeout, "externalroute/"+name).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w", out, err)
+		}
+		return nil
 	}
 	s.route("web", simple)
-	if out, err := wait("web"); err != nil {
-		t.Error(out)
+	if err := wait("web", "Ready", patience.String()); err != nil {
+		t.Error(err)
 	}
 	s.route("second", simple)
-	if out, err := wait("second"); err == nil {
-		t.Error(out)
+	if err := wait("second", "Stalled", patience.String()); err != nil {
+		t.Error(err)
 	}
-	out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition=Stalled", "--timeout=5s", "externalroute/second").CombinedOutput()
-	if err != nil {
-		t.Error(string(out))
+	const now = "0"
+	if err := wait("second", "Ready", now); err == nil {
+		t.Error("a stalled route is ready to kubectl")
 	}
 }
 
@@ -358,5 +357,5 @@ func TestAnotherVersionOfTheOperatorLeavesNoOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("what the route does not want should go", func() string { return cmpLen(4, s.objects()) })
-	s.quiet("web")
+	s.quiet()
 }

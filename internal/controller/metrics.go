@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -18,6 +17,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 // What the cache tells is told anew at every scrape, so that a series goes with its route.
@@ -38,8 +38,8 @@ var (
 type metrics struct {
 	cache cache.Cache
 	clock clock.PassiveClock
-	// generated is how many objects of Istio's kinds belong to routes, where these kinds are watched.
-	generated func() map[string]int
+	// generated is how many objects belong to the routes, by kind.
+	generated func(context.Context) (map[string]int, error)
 
 	applies    *prometheus.CounterVec
 	programmed prometheus.Histogram
@@ -55,14 +55,14 @@ type edit struct {
 	seen       time.Time
 }
 
-func newMetrics(routes cache.Cache, generated func() map[string]int, c clock.PassiveClock) *metrics {
+func newMetrics(routes cache.Cache, generated func(context.Context) (map[string]int, error), c clock.PassiveClock) *metrics {
 	m := &metrics{
 		cache:     routes,
 		generated: generated,
 		clock:     c,
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "externalroute_applies_total",
-			Help: "Writes of generated objects, by kind and result. An object that stands as wanted is not written.",
+			Help: "Writes of generated objects, by kind and result. An object that is in sync is not written.",
 		}, []string{"kind", "result"}),
 		programmed: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "externalroute_edit_to_programmed_seconds",
@@ -75,9 +75,9 @@ func newMetrics(routes cache.Cache, generated func() map[string]int, c clock.Pas
 		}),
 		edits: map[types.UID]edit{},
 	}
-	for _, kind := range []string{"Service", "ServiceEntry", "DestinationRule", "VirtualService"} {
+	for _, kind := range translate.Kinds {
 		for _, result := range []string{"created", "updated", "conflict", "failed"} {
-			m.applies.WithLabelValues(kind, result) // from 0, or the first one would not be an increase
+			m.applies.WithLabelValues(kind.GVK.Kind, result) // from 0, or the first one would not be an increase
 		}
 	}
 	return m
@@ -112,10 +112,12 @@ func (m *metrics) Start(ctx context.Context) error {
 
 // applied counts a write.
 func (m *metrics) applied(kind string, existed bool, err error) {
-	var conflict *nameConflict
+	var replaced *replacedMeanwhile
 	result := "updated"
 	switch {
-	case errors.As(err, &conflict):
+	case terminating(err):
+		return
+	case errors.As(err, &replaced):
 		result = "conflict"
 	case err != nil:
 		result = "failed"
@@ -179,7 +181,11 @@ func (m *metrics) Collect(told chan<- prometheus.Metric) {
 	m.programmed.Collect(told)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a cache that goes as its kind does
 	defer cancel()
-	if err := errors.Join(m.tellRoutes(ctx, told), m.tellObjects(ctx, told)); err != nil {
+	counts, err := m.generated(ctx)
+	for kind, count := range counts {
+		told <- gauge(managedDesc, count, kind)
+	}
+	if err := errors.Join(err, m.tellRoutes(ctx, told)); err != nil {
 		// The other metrics are worth more than a scrape that fails as a whole.
 		ctrl.Log.WithName("metrics").Error(err, "Left out metrics")
 	}
@@ -203,24 +209,6 @@ func (m *metrics) tellRoutes(ctx context.Context, told chan<- prometheus.Metric)
 	for reason, count := range conflicts {
 		told <- gauge(conflictDesc, count, reason)
 	}
-	return nil
-}
-
-func (m *metrics) tellObjects(ctx context.Context, told chan<- prometheus.Metric) error {
-	for kind, count := range m.generated() {
-		told <- gauge(managedDesc, count, kind)
-	}
-	var services corev1.ServiceList
-	if err := m.cache.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
-		return err
-	}
-	count := 0
-	for i := range services.Items {
-		if routeOwner(&services.Items[i]) != nil {
-			count++
-		}
-	}
-	told <- gauge(managedDesc, count, "Service")
 	return nil
 }
 

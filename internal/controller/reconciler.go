@@ -1,14 +1,12 @@
-// Package controller keeps a cluster as its ExternalRoutes ask for. It is the only package that writes to a cluster, and it decides nothing about
-// Istio: that is the translation's. It watches, applies, removes what is no longer needed, and reports.
+// Package controller keeps a cluster as its ExternalRoutes ask for. It is the only package that writes to a cluster, and it decides nothing: what the objects
+// are is the translation's decision, who may have a host is conflict's, and what to write when is the plan's. It gathers, judges, plans, executes and reports.
 package controller
 
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -17,27 +15,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
-	"github.com/externalroute/externalroute/internal/translate"
+	"github.com/externalroute/externalroute/internal/cluster"
 )
 
 // fieldOwner is the operator's name in managedFields.
 const fieldOwner = client.FieldOwner("externalroute")
 
-// The operator's own rights. The Services are the aliases, the ConfigMaps are looked at by name alone, and a Secret never.
+// The operator's own rights, beside those to read of package cluster.
 //
-// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status,verbs=patch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/finalizers,verbs=update
-// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch
+// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=create;patch;delete
+// +kubebuilder:rbac:groups="",resources=services,verbs=create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Options are what an administrator may set.
 type Options struct {
 	// ClusterDomain is the cluster's DNS domain.
 	ClusterDomain string
-	// Settle is how long new upstreams stand beside the old ones before traffic moves over, and the old ones after it: istiod's debounce, Envoy's
+	// Settle is how long new upstreams stand beside the old ones before traffic moves to them, and the old ones after that: istiod's debounce, Envoy's
 	// warming and the upstream's DNS must fit in.
 	Settle time.Duration
 	// Concurrency is how many routes are reconciled at once.
@@ -49,108 +45,80 @@ type Options struct {
 // Reconciler reconciles ExternalRoutes.
 type Reconciler struct {
 	client   client.Client
+	cluster  *cluster.Cluster
 	recorder events.EventRecorder
 	clock    clock.PassiveClock
 	options  Options
-
-	istio      *optionalAPI
-	objects    *istioObjects
-	gatewayAPI *gatewayAPI
-	configMaps *configMapWatch
-	memory     *memory
-	claims     *claims
-	routes     *concerned
-	metrics    *metrics
-	// woken is told of a route that is to be looked at again.
-	woken func(types.NamespacedName)
-
-	starting sync.Mutex
-	started  bool
-}
-
-// Reconcile brings one route and its objects together. Mistakes of the user are told in the status and are no errors: an edit wakes us.
-func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	if err := r.start(ctx); err != nil {
-		return ctrl.Result{}, err
-	}
-	route, err := r.route(ctx, request.NamespacedName)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	if gone := route != nil && r.memory.wasGone(route); gone || route == nil {
-		r.memory.forget(request.NamespacedName)
-		r.wake(r.claims.forget(request.NamespacedName))
-		if gone { // the cache will say so, or we were wrong
-			return ctrl.Result{RequeueAfter: believed}, nil
-		}
-		return ctrl.Result{}, nil
-	}
-	return r.reconcile(ctx, route)
-}
-
-func (r *Reconciler) reconcile(ctx context.Context, route *v1alpha1.ExternalRoute) (ctrl.Result, error) {
-	facts, err := r.gather(ctx, route)
-	if err != nil || facts.unknown && route.Status.ObservedGeneration == route.Generation { // what was said last is as true as ever
-		return ctrl.Result{}, err
-	}
-	if err := r.releaseTaken(ctx, route, facts); err != nil {
-		return ctrl.Result{}, err
-	}
-	objects, refusal, err := r.judged(ctx, route, facts)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
-	result := r.program(ctx, route, facts, objects, refusal)
-	r.settleClaims(route, facts, objects, refusal)
-	err = r.report(ctx, route, facts, objects, refusal, result)
-	again := result.again
-	if doubt := r.memory.untilDoubt(route); doubt > 0 && (again == 0 || doubt < again) {
-		again = doubt
-	}
-	return ctrl.Result{RequeueAfter: again}, errors.Join(result.err, err)
-}
-
-// start remembers when this process began to reconcile, and what stood then.
-func (r *Reconciler) start(ctx context.Context) error {
-	r.starting.Lock()
-	defer r.starting.Unlock()
-	if r.started {
-		return nil
-	}
-	r.memory.start()
-	err := r.recallClaims(ctx)
-	r.started = err == nil
-	return err
-}
-
-// judged translates the route, and looks whether somebody else has what it asks for.
-func (r *Reconciler) judged(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts) (*translate.Objects, *translate.Refusal, error) {
-	objects, refusal := translate.Translate(route, f.mesh)
-	if refusal != nil {
-		return nil, refusal, nil
-	}
-	refusal, err := r.judge(ctx, route, f, objects)
-	if refusal != nil || err != nil {
-		return nil, refusal, err
-	}
-	return objects, nil, nil
-}
-
-// route reads a route, nil when there is none or when it is going: then its objects go with it, by their owner reference.
-func (r *Reconciler) route(ctx context.Context, key types.NamespacedName) (*v1alpha1.ExternalRoute, error) {
-	written := r.memory.recallStatus(key)
-	route := &v1alpha1.ExternalRoute{}
-	err := r.client.Get(ctx, key, route)
-	if apierrors.IsNotFound(err) || (err == nil && !route.DeletionTimestamp.IsZero()) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if written != nil && written.UID == route.UID && newer(written, route) {
-		written.Status.DeepCopyInto(&route.Status)
-	}
-	return route, nil
+	states   *states
+	metrics  *metrics
 }
 
 var _ reconcile.Reconciler = &Reconciler{}
+
+// Reconcile makes the cluster as one route asks for. Mistakes of users are reported in the status and are no errors: an edit triggers the next pass.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	route, err := r.cluster.Route(ctx, request.NamespacedName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if route == nil {
+		r.forget(request.NamespacedName)
+		return ctrl.Result{}, nil
+	}
+	now := r.clock.Now()
+	p := &pass{route: route, now: now, state: r.states.of(route, now)}
+	if route.DeletionTimestamp.IsZero() {
+		return r.reconcile(ctx, p)
+	}
+	wait := p.state.unseen(p, r.cluster)
+	if wait == 0 { // its objects keep their claims until the garbage collector has deleted them
+		r.cluster.Release(request.NamespacedName)
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// reconcile is one pass over a route.
+func (r *Reconciler) reconcile(ctx context.Context, p *pass) (ctrl.Result, error) {
+	if err := r.gather(ctx, p); err != nil {
+		return ctrl.Result{}, err
+	}
+	if p.wait > 0 || p.mute {
+		return ctrl.Result{RequeueAfter: p.wait}, nil
+	}
+	if err := r.judge(p); err != nil {
+		return ctrl.Result{}, err
+	}
+	r.next(p)
+	r.execute(ctx, p)
+	if p.mute {
+		return ctrl.Result{}, nil
+	}
+	pause, err := r.report(ctx, p)
+	if err := errors.Join(p.err, err); err != nil { // it is retried, sooner than anything that the plan waits for
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: sooner(p.plan.Again, pause)}, nil
+}
+
+// sooner is the shorter of two waits, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
+}
+
+func (r *Reconciler) forget(key types.NamespacedName) {
+	if known := r.states.forget(key); known != nil {
+		for _, w := range known.writes {
+			r.cluster.Forget(w.Key)
+		}
+	}
+	r.cluster.Release(key)
+}
+
+// wasAccepted reports whether this spec of the route was accepted before: then its objects are repaired although it is not known whether it still would be.
+func wasAccepted(route *v1alpha1.ExternalRoute) bool {
+	accepted := conditionOf(&route.Status, v1alpha1.ConditionAccepted)
+	return accepted != nil && accepted.Status == "True" && accepted.ObservedGeneration == route.Generation
+}

@@ -1,23 +1,36 @@
 package controller
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	v1alpha1ac "github.com/externalroute/externalroute/api/v1alpha1/applyconfiguration/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/plan"
 	"github.com/externalroute/externalroute/internal/translate"
 )
+
+// routeKind is the kind of a route.
+const routeKind = "ExternalRoute"
 
 // stalls are the reasons for which a person must act; the others heal by themselves or by a later object.
 var stalls = map[string]bool{
@@ -29,110 +42,186 @@ var stalls = map[string]bool{
 	v1alpha1.ReasonServiceNotUsable:    true,
 }
 
-// report writes the whole status, computed from what this pass learned, if it differs from the stored one.
-func (r *Reconciler) report(ctx context.Context, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects, refusal *translate.Refusal,
-	result result,
-) error {
-	before := &route.Status
-	after := r.status(route, f, objects, refusal, result)
+// report writes the whole status, computed from what this pass learned, if it differs from the stored one. While another client undoes that at once, or writes
+// fail, the operator backs off; the pause is after what time to try again.
+func (r *Reconciler) report(ctx context.Context, p *pass) (pause time.Duration, err error) {
+	before, after := &p.route.Status, p.status(r.options.ClusterDomain)
 	if equality.Semantic.DeepEqual(before, after) {
-		return nil
+		return 0, nil
 	}
-	configuration := v1alpha1ac.ExternalRoute(route.Name, route.Namespace).WithUID(route.UID).WithStatus(statusConfiguration(after))
-	err := r.client.Status().Apply(ctx, configuration, fieldOwner, client.ForceOwnership)
-	another := err == nil && ptr.Deref(configuration.UID, route.UID) != route.UID // of the same name: what was said of the earlier one is corrected soon
-	if another || apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
-		r.memory.isGone(route)
-		return nil
+	said := hashOf(after)
+	if said == p.state.said && p.state.corrections.Paused(p.now) {
+		return p.state.corrections.Left(p.now), nil
+	}
+	if p.state.unwritten.Paused(p.now) {
+		return p.state.unwritten.Left(p.now), nil
+	}
+	version, err := r.writeStatus(ctx, p.route, after)
+	if errors.Is(err, errRouteGone) {
+		p.state.deleted(translate.Key{Kind: routeKind, NamespacedName: p.key()}, p.route.UID, p.now)
+		return plan.CacheLagLimit, nil
 	}
 	if err != nil {
-		return fmt.Errorf("write status: %w", err)
+		p.state.unwritten.Add(p.now)
+		return 0, fmt.Errorf("write status: %w", err)
 	}
-	r.memory.wroteStatus(route, after, ptr.Deref(configuration.ResourceVersion, ""))
-	cached := &v1alpha1.ExternalRoute{}
-	if err := r.client.Get(ctx, client.ObjectKeyFromObject(route), cached, client.UnsafeDisableDeepCopy); err == nil {
-		r.memory.observedRoute(cached) // its event may have come before the answer
+	p.state.wrote(translate.Key{Kind: routeKind, NamespacedName: p.key()}, version, p.now)
+	if said == p.state.said {
+		p.state.corrections.Add(p.now)
 	}
-	r.tellReady(route, before, after)
-	return nil
+	p.state.said = said
+	if !p.terminating {
+		r.recordReadyTransition(p.route, before, after)
+	}
+	return 0, nil
+}
+
+// hashOf is a hash of what a status says, whenever its conditions changed.
+func hashOf(status *v1alpha1.ExternalRouteStatus) uint64 {
+	timeless := *status
+	timeless.Conditions = slices.Clone(status.Conditions)
+	for i := range timeless.Conditions {
+		timeless.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
+	h := fnv.New64a()
+	_ = json.NewEncoder(h).Encode(timeless) // a hash takes all that is written to it, and a status can be encoded
+	return h.Sum64()
+}
+
+// errRouteGone says that the API server does not have the route any more.
+var errRouteGone = errors.New("the route is gone")
+
+// writeStatus writes the status and returns the version of the route that it made.
+func (r *Reconciler) writeStatus(ctx context.Context, route *v1alpha1.ExternalRoute, status *v1alpha1.ExternalRouteStatus) (version string, err error) {
+	answer := v1alpha1ac.ExternalRoute(route.Name, route.Namespace).WithUID(route.UID).WithStatus(statusConfiguration(status))
+	err = r.client.Status().Apply(ctx, answer, fieldOwner, client.ForceOwnership)
+	another := err == nil && ptr.Deref(answer.UID, route.UID) != route.UID // of the same name: what was said of the earlier one is corrected soon
+	if another || apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) {
+		return "", errRouteGone
+	}
+	version = ptr.Deref(answer.ResourceVersion, "")
+	if err != nil || equality.Semantic.DeepEqual(statusConfiguration(status), answer.Status) {
+		return version, err
+	}
+	// Another client owns an entry that we do not want at all: an apply cannot take it away.
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "test", "path": "/metadata/resourceVersion", "value": version},
+		{"op": "replace", "path": "/status", "value": status},
+	})
+	if err != nil {
+		return "", err
+	}
+	now := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: route.Namespace, Name: route.Name}}
+	err = r.client.Status().Patch(ctx, now, client.RawPatch(types.JSONPatchType, patch), fieldOwner)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", errRouteGone
+	case apierrors.IsInvalid(err): // another write came in between, whose event wakes us
+		return version, nil
+	}
+	return now.ResourceVersion, err
+}
+
+// conditionTypes are the conditions of a route. The status is the operator's alone: others do not stay in it.
+var conditionTypes = []string{
+	v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionReady, v1alpha1.ConditionStalled, v1alpha1.ConditionDirectHTTPS,
 }
 
 // status computes the status as a value.
-func (r *Reconciler) status(route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects, refusal *translate.Refusal, result result,
-) *v1alpha1.ExternalRouteStatus {
+func (p *pass) status(clusterDomain string) *v1alpha1.ExternalRouteStatus {
 	status := &v1alpha1.ExternalRouteStatus{
-		Conditions:         append([]metav1.Condition(nil), route.Status.Conditions...),
-		ObservedGeneration: route.Generation,
+		Conditions: slices.DeleteFunc(slices.Clone(p.route.Status.Conditions), func(c metav1.Condition) bool {
+			return !slices.Contains(conditionTypes, c.Type)
+		}),
+		ObservedGeneration: p.route.Generation,
 	}
-	set := func(c metav1.Condition) metav1.Condition {
-		c.ObservedGeneration = route.Generation
-		c.LastTransitionTime = metav1.NewTime(r.clock.Now()).Rfc3339Copy()
-		if len(c.Message) > maxMessage {
-			c.Message = strings.ToValidUTF8(c.Message[:maxMessage-3], "") + "..."
-		}
-		meta.SetStatusCondition(&status.Conditions, c)
-		return c
-	}
-	said := translate.Conditions(objects, refusal)
-	if result.conflict != "" {
-		said = []metav1.Condition{{
-			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNameConflict, Message: result.conflict,
-		}}
-	}
-	accepted := set(said[0])
-	if accepted.Status == metav1.ConditionTrue || len(f.owned) == 0 { // else the last good objects go on, and what they break stays broken
+	said := p.acceptance()
+	accepted := said[0]
+	p.set(status, accepted)
+	if accepted.Status == metav1.ConditionTrue || len(p.stands) == 0 { // otherwise the last good objects still break what they broke
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDirectHTTPS)
 	}
 	for _, c := range said[1:] {
-		if old := meta.FindStatusCondition(route.Status.Conditions, c.Type); old != nil {
+		if old := conditionOf(&p.route.Status, c.Type); old != nil {
 			status.Conditions = append(status.Conditions, *old)
 		}
-		set(c)
+		p.set(status, c)
 	}
-	programmed := set(metav1.Condition{
-		Type: v1alpha1.ConditionProgrammed, Status: statusOf(result.asWanted), Reason: result.programmed, Message: result.message,
+	now := p.plan.Condition
+	p.set(status, metav1.Condition{
+		Type: v1alpha1.ConditionProgrammed, Status: statusOf(now.Programmed), Reason: now.Reason, Message: now.Message,
 	})
-	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: programmed.Reason, Message: programmed.Message}
-	if programmed.Status != metav1.ConditionTrue {
-		ready.Status = metav1.ConditionFalse
-	}
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: statusOf(now.Programmed), Reason: now.Reason, Message: now.Message}
 	if accepted.Status != metav1.ConditionTrue {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, accepted.Reason, accepted.Message
 	}
-	set(ready)
+	p.set(status, ready)
 	if stalls[ready.Reason] {
-		set(metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message})
+		p.set(status, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message})
 	} else {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
 	}
-	describe(status, route, f, objects, result)
+	p.describe(status, clusterDomain)
 	return status
+}
+
+// acceptance is the Accepted condition, and what else the translation says.
+func (p *pass) acceptance() []metav1.Condition {
+	if p.verdict.Refusal == nil && !p.configMaps.Known && !wasAccepted(p.route) {
+		return []metav1.Condition{{
+			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: unreadConfigMaps(p.configMaps),
+		}}
+	}
+	return translate.Conditions(p.translation, p.verdict.Refusal)
+}
+
+// set sets a condition of the status. Its transition time stays if its status does.
+func (p *pass) set(status *v1alpha1.ExternalRouteStatus, c metav1.Condition) {
+	c.ObservedGeneration = p.route.Generation
+	c.LastTransitionTime = metav1.NewTime(p.now).Rfc3339Copy()
+	if len(c.Message) > maxMessage {
+		c.Message = strings.ToValidUTF8(c.Message[:maxMessage-3], "") + "..."
+	}
+	meta.SetStatusCondition(&status.Conditions, c)
+}
+
+func conditionOf(status *v1alpha1.ExternalRouteStatus, kind string) *metav1.Condition {
+	return meta.FindStatusCondition(status.Conditions, kind)
 }
 
 // maxMessage is the length of a condition's message that the API server takes.
 const maxMessage = 32768
 
-// describe lists hosts and objects: those that are wanted, or those of the last good spec.
-func describe(status *v1alpha1.ExternalRouteStatus, route *v1alpha1.ExternalRoute, f *facts, objects *translate.Objects, result result) {
-	if result.paused {
-		status.Hosts, status.Resources = route.Status.Hosts, route.Status.Resources // or each blow would be a write
+// describe lists hosts and objects: those that the route asks for, or those of its last good spec.
+func (p *pass) describe(status *v1alpha1.ExternalRouteStatus, clusterDomain string) {
+	if p.plan.Paused { // or every change by the other client would be a write
+		status.Hosts, status.Resources = p.route.Status.Hosts, p.route.Status.Resources
 		return
 	}
-	if objects == nil {
-		if len(f.owned) > 0 {
-			status.Hosts, status.Resources = route.Status.Hosts, route.Status.Resources
+	if p.verdict.Refusal != nil {
+		for _, key := range slices.SortedFunc(maps.Keys(p.stands), compareKeys) {
+			status.Resources = append(status.Resources, resourceOf(key))
+			if v, serves := p.owned[key].(*networkingv1.VirtualService); serves {
+				status.Hosts = conflict.VirtualServiceFacts(v, clusterDomain).Hosts
+			}
 		}
 		return
 	}
-	status.Hosts = objects.Hosts
-	for _, object := range objects.All() {
-		key := referenceTo(object)
-		if _, stands := f.owned[key]; stands {
-			status.Resources = append(status.Resources, v1alpha1.GeneratedResource{
-				APIVersion: object.GetObjectKind().GroupVersionKind().GroupVersion().String(), Kind: key.kind, Name: key.Name,
-			})
+	status.Hosts = p.translation.HostNames()
+	for _, item := range p.translation.Objects {
+		if key := translate.KeyOf(item.Object); p.stands[key] != "" {
+			status.Resources = append(status.Resources, resourceOf(key))
 		}
 	}
+}
+
+func compareKeys(a, b translate.Key) int {
+	return cmp.Or(translate.Rank(a.Kind)-translate.Rank(b.Kind), cmp.Compare(a.Name, b.Name))
+}
+
+func resourceOf(key translate.Key) v1alpha1.GeneratedResource {
+	kind, _ := translate.KindNamed(key.Kind)
+	return v1alpha1.GeneratedResource{APIVersion: kind.GVK.GroupVersion().String(), Kind: key.Kind, Name: key.Name}
 }
 
 func statusOf(b bool) metav1.ConditionStatus {
@@ -152,44 +241,4 @@ func statusConfiguration(status *v1alpha1.ExternalRouteStatus) *v1alpha1ac.Exter
 		configuration.WithResources(v1alpha1ac.GeneratedResource().WithAPIVersion(resource.APIVersion).WithKind(resource.Kind).WithName(resource.Name))
 	}
 	return configuration
-}
-
-// tellReady emits an event when Ready flips or has another reason, and none while it stays.
-func (r *Reconciler) tellReady(route *v1alpha1.ExternalRoute, before, after *v1alpha1.ExternalRouteStatus) {
-	old := meta.FindStatusCondition(before.Conditions, v1alpha1.ConditionReady)
-	now := meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionReady)
-	if old != nil && old.Status == now.Status && old.Reason == now.Reason {
-		return
-	}
-	if (old == nil || old.Status == metav1.ConditionUnknown) && now.Status == metav1.ConditionTrue {
-		return // that a new route works at once is in its status, and one more write for every route is not worth the word
-	}
-	kind := corev1.EventTypeNormal
-	if stalls[now.Reason] || now.Reason == v1alpha1.ReasonApplyFailed {
-		kind = corev1.EventTypeWarning
-	}
-	r.tell(route, nil, kind, now.Reason, now.Message)
-}
-
-func (r *Reconciler) tellRepaired(route *v1alpha1.ExternalRoute, object client.Object, existed bool) {
-	what := "differed from what the route asks for and was brought back"
-	if !existed {
-		what = "was missing and was created again"
-	}
-	r.tell(route, object, corev1.EventTypeWarning, "Repaired", fmt.Sprintf("%s %s", referenceTo(object), what))
-}
-
-// maxNote is the length of an event's note that the API server takes.
-const maxNote = 1024
-
-// tell emits an event about a route, and about one of its objects where that is what it is about.
-func (r *Reconciler) tell(route *v1alpha1.ExternalRoute, related client.Object, kind, reason, note string) {
-	if len(note) > maxNote {
-		note = strings.ToValidUTF8(note[:maxNote-3], "") + "..."
-	}
-	if related == nil { // an interface that holds nothing, and not one that holds a nil
-		r.recorder.Eventf(route, nil, kind, reason, "Reconcile", "%s", note)
-		return
-	}
-	r.recorder.Eventf(route, related, kind, reason, "Reconcile", "%s", note)
 }

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	istio "istio.io/api/networking/v1alpha3"
@@ -15,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/plan"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
@@ -40,36 +40,79 @@ func TestARouteWithItsAliasServiceTakesFiveWrites(t *testing.T) {
 	if diff := cmp.Diff(want, route.Status.Resources); diff != "" {
 		t.Error(diff)
 	}
-	time.Sleep(500 * time.Millisecond) // the events of its own writes wake the operator: they must cost nothing
-	if writes := s.requests.writes(s.namespace); len(writes) != 5 {
+	if writes := s.rest(); len(writes) != 5 { // the events of its own writes wake the operator: they must cost nothing
 		t.Errorf("%d writes: %v", len(writes), writes)
 	}
-	s.quiet("web")
+	s.quiet()
 	if notes := s.events("Programmed"); len(notes) > 0 {
 		t.Errorf("a route that works at once needs no event: %v", notes)
 	}
 }
 
-func TestARouteWithAnExistingServiceTakesFourWritesAndLeavesTheServiceAlone(t *testing.T) {
-	s := tell(t)
-	s.create(service("web", map[string]string{"app": "web"}, 80))
-	before := &corev1.Service{}
-	s.get("web", before)
-	s.route("web", simple)
-	route := s.ready("web")
-	if !strings.Contains(message(route, v1alpha1.ConditionAccepted), "pods of its own") {
-		t.Errorf("Accepted does not say that the Service is taken over: %s", message(route, v1alpha1.ConditionAccepted))
+func TestRouteWithAnExistingServiceLeavesTheServiceAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		selector map[string]string
+		accepted string
+		writes   int
+	}{
+		"a Service that nobody serves":         {accepted: "The route is valid.", writes: 4},
+		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "pods of its own", writes: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := tell(t)
+			s.create(service("web", c.selector, 80))
+			before := &corev1.Service{}
+			s.get("web", before)
+			s.notice()
+			s.route("web", simple)
+			route := s.ready("web")
+			if !strings.Contains(message(route, v1alpha1.ConditionAccepted), c.accepted) {
+				t.Errorf("Accepted says %q", message(route, v1alpha1.ConditionAccepted))
+			}
+			if writes := s.rest(); len(writes) != c.writes {
+				t.Errorf("%d writes: %v", len(writes), writes)
+			}
+			s.delete(route)
+			s.only("Service/web")
+			after := &corev1.Service{}
+			s.get("web", after)
+			if diff := cmp.Diff(before.ResourceVersion, after.ResourceVersion); diff != "" {
+				t.Errorf("the Service was written: %s", diff)
+			}
+		})
 	}
-	time.Sleep(500 * time.Millisecond)
-	if writes := s.requests.writes(s.namespace); len(writes) != 4 {
-		t.Errorf("%d writes: %v", len(writes), writes)
-	}
-	s.delete(route)
-	s.only("Service/web")
-	after := &corev1.Service{}
-	s.get("web", after)
-	if diff := cmp.Diff(before.ResourceVersion, after.ResourceVersion); diff != "" {
-		t.Errorf("somebody else's Service was written: %s", diff)
+}
+
+// Traffic that workloads already send to a host moves to the route when its upstreams have settled.
+func TestNewRouteOntoTrafficIsAMove(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec   string
+		writes int
+	}{
+		"an alias with pods": {simple, 5},
+		"a host in place":    {inPlace, 6}, // its ServiceEntry gets the plain port after the VirtualService
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := tell(t)
+			s.create(service("web", map[string]string{"app": "web"}, 80))
+			s.notice()
+			s.clock.stop(t)
+			s.route("web", c.spec)
+			s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSwitching)
+			s.after(settle-moment, "web")
+			if got := s.serves("web"); got != "" {
+				t.Errorf("before the upstreams have settled, requests go to %s", got)
+			}
+			s.after(moment, "web")
+			s.ready("web")
+			if got := s.serves("web"); got != "api.example.com" {
+				t.Errorf("requests go to %q", got)
+			}
+			writes := slices.DeleteFunc(s.rest(), func(write string) bool { return strings.HasSuffix(write, "/status") })
+			if len(writes) != c.writes-2 {
+				t.Errorf("%d writes besides two of the status: %v", len(writes), writes)
+			}
+		})
 	}
 }
 
@@ -79,19 +122,17 @@ func TestARestartWritesNothing(t *testing.T) {
 	s.route("other", "hosts: [other]\ndestinations: [{url: 'https://other.example.com'}]")
 	s.ready("web")
 	s.ready("other")
-	s.quiet()
+	s.rest()
 	if err := s.stopOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s.requests.writes(s.namespace)
 	if err := s.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(settle + time.Second)
-	if writes := s.requests.writes(s.namespace); len(writes) > 0 {
+	if writes := s.rest(); len(writes) > 0 {
 		t.Errorf("wrote after a restart: %v", writes)
 	}
-	s.quiet("web", "other")
+	s.quiet()
 }
 
 func TestDeletingARouteLeavesNothingBehind(t *testing.T) {
@@ -101,7 +142,7 @@ func TestDeletingARouteLeavesNothingBehind(t *testing.T) {
 	s.only()
 }
 
-func TestRemovingADestinationRemovesItsObjectsAfterTrafficHasSettled(t *testing.T) {
+func TestRemovedDestinationStandsUntilTrafficHasSettled(t *testing.T) {
 	s := tell(t)
 	s.route("web", `
 hosts: [web, shop]
@@ -113,24 +154,22 @@ destinations:
 	if len(all) != 7 {
 		t.Fatalf("objects: %v", all)
 	}
+	s.clock.stop(t)
 	s.route("web", `
 hosts: [web]
 destinations:
 - {name: a, url: "https://a.example.com"}`)
-	s.until("the VirtualService should let go of b", func() string {
-		if v := s.virtualService("web"); len(v.Spec.Http[0].Route) != 1 {
-			return v.Spec.String()
-		}
-		return ""
-	})
+	s.ready("web") // what is still to be deleted does not hold it back
+	if v := s.virtualService("web"); len(v.Spec.Http[0].Route) != 1 {
+		t.Errorf("ready, and b gets traffic: %v", v.Spec.Http)
+	}
+	s.after(settle-moment, "web")
 	if diff := cmp.Diff(all, s.objects()); diff != "" {
 		t.Errorf("objects went before traffic had settled:\n%s", diff)
 	}
-	s.ready("web") // what is still to be deleted does not hold it back
-	s.until("the objects of b and shop should go", func() string {
-		return cmp.Diff(4, len(s.objects()))
-	})
-	s.quiet("web")
+	s.after(moment, "web")
+	s.until("the objects of b and shop should go", func() string { return cmpLen(4, s.objects()) })
+	s.quiet()
 }
 
 func TestDriftIsRepairedAtOnceAndTold(t *testing.T) {
@@ -169,7 +208,7 @@ func TestDriftIsRepairedAtOnceAndTold(t *testing.T) {
 		s.get("web-76906911b2", rule)
 		return cmp.Diff(1, len(rule.Spec.Subsets))
 	})
-	s.quiet("web")
+	s.quiet()
 }
 
 func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
@@ -179,6 +218,7 @@ func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
 	foreign.Spec.Hosts = []string{"elsewhere.example.com"}
 	foreign.Spec.Http = []*istio.HTTPRoute{{Route: []*istio.HTTPRouteDestination{{Destination: &istio.Destination{Host: "elsewhere.example.com"}}}}}
 	s.create(foreign)
+	s.notice()
 	s.route("web", simple)
 	route := s.refused("web", v1alpha1.ReasonNameConflict)
 	if !meta.IsStatusConditionTrue(route.Status.Conditions, v1alpha1.ConditionStalled) {
@@ -188,11 +228,12 @@ func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
 		t.Errorf("the message does not name the object: %s", message(route, v1alpha1.ConditionAccepted))
 	}
 	s.only("VirtualService/web") // nothing was written beside it
-	s.quiet("web")
+	s.rest()
 	after := s.virtualService("web")
 	if diff := cmp.Diff(foreign.ResourceVersion, after.ResourceVersion); diff != "" {
-		t.Errorf("somebody else's object was written: %s", diff)
+		t.Errorf("another user's object was written: %s", diff)
 	}
+	s.quiet()
 	s.delete(foreign)
 	s.ready("web")
 }
@@ -205,6 +246,7 @@ func TestAnObjectThatIsHandedOverIsAdopted(t *testing.T) {
 	foreign.Spec.Gateways = []string{"mesh"}
 	foreign.Spec.Http = []*istio.HTTPRoute{{Route: []*istio.HTTPRouteDestination{{Destination: &istio.Destination{Host: "elsewhere.example.com"}}}}}
 	s.create(foreign)
+	s.notice()
 	s.route("web", simple)
 	s.refused("web", v1alpha1.ReasonNameConflict)
 	edit(s, foreign, func(v *networkingv1.VirtualService) {
@@ -215,49 +257,47 @@ func TestAnObjectThatIsHandedOverIsAdopted(t *testing.T) {
 	if !metav1.IsControlledBy(adopted, route) || adopted.Spec.Gateways != nil || adopted.Spec.Hosts[0] != "web" {
 		t.Errorf("not adopted: %v", adopted)
 	}
-	s.quiet("web")
+	s.quiet()
 }
 
-func TestAMoveToAnotherHostLosesNothing(t *testing.T) {
+func TestMoveToAnotherHostWaitsTwice(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
-	s.quiet()
 	old := s.objects()
 
-	began := time.Now()
+	s.clock.stop(t)
 	s.route("web", strings.ReplaceAll(simple, "api.example.com", "new.example.com"))
 	switching := s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSwitching)
 	if meta.IsStatusConditionTrue(switching.Status.Conditions, v1alpha1.ConditionStalled) {
 		t.Error("a move is not stalled")
 	}
-	if both := s.objects(); len(both) != len(old)+2 {
+	both := s.objects()
+	if len(both) != len(old)+2 {
 		t.Errorf("old and new should stand side by side: %v", both)
 	}
+	s.after(settle-moment, "web")
 	if host := s.serves("web"); host != "api.example.com" {
-		t.Errorf("traffic moved at once to %s", host)
+		t.Errorf("traffic moved to %s before the new upstream had settled", host)
 	}
-	s.until("traffic should move", func() string { return cmp.Diff("new.example.com", s.serves("web")) })
-	moved := time.Now()
-	if waited := moved.Sub(began); waited < settle {
-		t.Errorf("traffic moved after %s, before the new upstream had settled", waited)
-	}
-	if both := s.objects(); len(both) != len(old)+2 {
-		t.Errorf("the old upstream went before traffic had settled: %v", both)
+	s.after(moment, "web")
+	if host := s.serves("web"); host != "new.example.com" {
+		t.Errorf("the new upstream has settled, and traffic goes to %s", host)
 	}
 	s.ready("web")
-	s.until("the old upstream should go", func() string { return cmp.Diff(len(old), len(s.objects())) })
-	if waited := time.Since(moved); waited < settle/2 { // the move was seen late, by polling
-		t.Errorf("the old upstream went after %s", waited)
+	s.after(settle-moment, "web")
+	if diff := cmp.Diff(both, s.objects()); diff != "" {
+		t.Errorf("the old upstream went before traffic had settled:\n%s", diff)
 	}
-	s.quiet("web")
+	s.after(moment, "web")
+	s.until("the old upstream should go", func() string { return cmpLen(len(old), s.objects()) })
+	s.quiet()
 }
 
-func TestARenamedDestinationMovesToANewSubset(t *testing.T) {
+func TestRenamedDestinationMovesToANewSubset(t *testing.T) {
 	s := tell(t)
 	s.route("web", "hosts: [web]\ndestinations: [{name: old, url: 'https://api.example.com'}]")
 	s.ready("web")
-	s.quiet()
 	subsets := func() int {
 		rules := &networkingv1.DestinationRuleList{}
 		if err := s.client.List(s.Context(), rules, client.InNamespace(s.namespace)); err != nil || len(rules.Items) != 1 {
@@ -265,17 +305,22 @@ func TestARenamedDestinationMovesToANewSubset(t *testing.T) {
 		}
 		return len(rules.Items[0].Spec.Subsets)
 	}
+	s.clock.stop(t)
 	s.route("web", "hosts: [web]\ndestinations: [{name: new, url: 'https://api.example.com'}]")
 	s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSwitching)
 	if n := subsets(); n != 2 {
 		t.Errorf("during the move the DestinationRule has %d subsets", n)
 	}
+	s.after(settle, "web")
 	s.ready("web")
 	if n := subsets(); n != 2 {
 		t.Errorf("right after the move the DestinationRule has %d subsets", n)
 	}
-	s.until("the old subset should go", func() string { return cmp.Diff(1, subsets()) })
-	s.quiet("web")
+	s.after(settle, "web")
+	if n := subsets(); n != 1 {
+		t.Errorf("the old subset stays: there are %d", n)
+	}
+	s.quiet()
 }
 
 func TestSettingsChangeInPlace(t *testing.T) {
@@ -291,8 +336,7 @@ func TestSettingsChangeInPlace(t *testing.T) {
 		return ""
 	})
 	s.ready("web")
-	s.requests.writes(s.namespace)
-	s.quiet("web")
+	s.quiet()
 }
 
 func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
@@ -300,7 +344,7 @@ func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
 	s.route("web", simple)
 	s.ready("web")
 	before := s.objects()
-	s.requests.writes(s.namespace)
+	s.rest()
 	s.route("web", simple+"\nexportTo: ['.', "+s.namespace+"]")
 	route := s.refused("web", v1alpha1.ReasonInvalid)
 	if !strings.Contains(message(route, v1alpha1.ConditionReady), "spec.exportTo[1]") {
@@ -312,9 +356,7 @@ func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
 	if diff := cmp.Diff(before, s.objects()); diff != "" {
 		t.Error(diff)
 	}
-	if writes := s.requests.writes(s.namespace); len(writes) != 1 {
-		t.Errorf("wrote more than the status: %v", writes)
-	}
+	s.neverMore("the mistake", map[string]int{"PATCH externalroutes": 1})
 	s.event("Invalid", "spec.exportTo[1]")
 	s.route("web", simple)
 	s.ready("web")
@@ -341,6 +383,7 @@ func TestAServiceThatIsUnusableIsToldAndWaitedFor(t *testing.T) {
 	s := tell(t)
 	unusable := service("web", nil, 8080)
 	s.create(unusable)
+	s.notice()
 	s.route("web", simple)
 	s.refused("web", v1alpha1.ReasonServiceNotUsable)
 	edit(s, unusable, func(v *corev1.Service) {
@@ -366,9 +409,22 @@ func TestAServiceThatSomebodyTakesOverIsReleasedOnce(t *testing.T) {
 		return ""
 	})
 	s.event("Released", "Service web")
-	s.quiet("web")
+	s.quiet()
 	s.delete(s.ready("web"))
 	s.only("Service/web")
+}
+
+// A taken Service that cannot be released is reported.
+func TestATakenServiceThatCannotBeReleasedIsTold(t *testing.T) {
+	s := tell(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.refuse("", "services", "has(object.metadata.ownerReferences)", service("probe", nil, 80))
+	edit(s, service("web", nil, 80), func(v *corev1.Service) { v.Spec.Selector = map[string]string{"app": "web"} })
+	route := s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
+	if said := message(route, v1alpha1.ConditionProgrammed); !strings.HasPrefix(said, "release Service web: ") {
+		t.Errorf("the status says %q", said)
+	}
 }
 
 func TestATakenServiceOutlivesARouteThatIsRefusedBecauseOfIt(t *testing.T) {
@@ -384,6 +440,7 @@ func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
 	s := tell(t)
 	own := service("web", nil, 80)
 	s.create(own)
+	s.notice()
 	s.route("web", simple)
 	s.ready("web")
 	s.quiet()
@@ -396,21 +453,18 @@ func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
 	s.delete(own)
 	s.until("a Service should be made", func() string { return cmp.Diff(4, len(s.objects())) })
 	s.ready("web")
-	s.quiet() // the status lists the Service a moment later
+	s.rest() // the status lists the Service a moment later
 	s.route("web", simple+"\nport: 8080")
 	s.until("the port should change", func() string {
 		s.get("web", own)
 		return cmp.Diff(int32(8080), own.Spec.Ports[0].Port)
 	})
 	s.ready("web")
-	time.Sleep(500 * time.Millisecond)
-	if writes := s.requests.writes(s.namespace); len(writes) != 2 { // the Service and the status
-		t.Errorf("a new port took %d writes: %v", len(writes), writes)
-	}
+	s.neverMore("a new port", map[string]int{"PATCH services": 1, "PATCH externalroutes": 1})
 	if seen := s.events("Repaired"); len(seen) > 0 {
 		t.Errorf("nobody broke anything, and yet: %v", seen)
 	}
-	s.quiet("web")
+	s.quiet()
 }
 
 func TestASuspendedRouteWritesNothingButItsStatus(t *testing.T) {
@@ -421,12 +475,12 @@ func TestASuspendedRouteWritesNothingButItsStatus(t *testing.T) {
 	s.becomes("web", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
 	s.route("web", strings.ReplaceAll(simple, "/v1", "/v2")+"\nsuspend: true")
 	s.becomes("web", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
-	s.requests.writes(s.namespace)
+	s.rest()
 	edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Spec.Http = v.Spec.Http[:1] })
-	time.Sleep(500 * time.Millisecond)
-	if writes := s.requests.writes(s.namespace); len(writes) > 0 {
-		t.Errorf("wrote although suspended: %v", writes)
-	}
+	s.notice()
+	s.route("web", strings.ReplaceAll(simple, "/v1", "/v3")+"\nsuspend: true") // a later pass
+	s.becomes("web", v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+	s.neverMore("an edit while suspended", map[string]int{"PATCH externalroutes": 1})
 	s.route("web", simple)
 	s.ready("web")
 }
@@ -440,10 +494,10 @@ func TestRoutesShareARealHostAndDisturbNobody(t *testing.T) {
 	if n := len(s.objects()); n != 8 {
 		t.Fatalf("objects: %v", s.objects())
 	}
-	s.quiet("one", "two")
+	s.quiet()
 	s.delete(s.read("two"))
 	s.until("the objects of two should go", func() string { return cmp.Diff(4, len(s.objects())) })
-	s.quiet("one")
+	s.quiet()
 	s.ready("one")
 }
 
@@ -462,7 +516,7 @@ func TestARouteOfTheSameNameMayBeMadeAgainAtOnce(t *testing.T) {
 		return ""
 	})
 	s.only("Service/web", "ServiceEntry/web-76906911b2", "DestinationRule/web-76906911b2", "VirtualService/web")
-	s.quiet("web")
+	s.quiet()
 }
 
 // The collector may never learn that a route is gone, as when the API server was killed at the wrong moment.
@@ -480,12 +534,7 @@ func TestARouteMadeAgainNeedsNoGarbageCollector(t *testing.T) {
 	s.route("web", simple)
 	before := s.ready("web")
 	s.delete(before)
-	s.until("a second should pass, which is as exact as times of creation are", func() string {
-		if time.Since(before.CreationTimestamp.Time) < 3*time.Second {
-			return "not yet"
-		}
-		return ""
-	})
+	s.later(s.virtualService("web")) // the last one that was created
 	s.route("web", simple)
 	route := s.ready("web")
 	for _, object := range []client.Object{&corev1.Service{}, &networkingv1.VirtualService{}} {
@@ -494,29 +543,43 @@ func TestARouteMadeAgainNeedsNoGarbageCollector(t *testing.T) {
 			t.Errorf("%T web is still the earlier route's", object)
 		}
 	}
-	s.quiet("web")
+	s.quiet()
 }
 
-// An object that somebody sets back as soon as it is brought back is not written at full speed, and the status says so until that ends.
+// TestPausesBetweenRepairsDouble measures the pauses.
 func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
-	wanted := s.virtualService("web").Spec.Http[0].Rewrite.Authority
-	s.requests.writes(s.namespace)
-
-	stubborn := time.Now().Add(3 * time.Second)
-	said := ""
-	for time.Now().Before(stubborn) {
-		if s.virtualService("web").Spec.Http[0].Rewrite.Authority == wanted {
-			edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Spec.Http[0].Rewrite.Authority = "evil.example.com" })
-		}
-		if route := s.read("web"); !meta.IsStatusConditionTrue(route.Status.Conditions, v1alpha1.ConditionProgrammed) {
-			said = message(route, v1alpha1.ConditionProgrammed)
-		}
+	s.rest()
+	const evil = "evil.example.com"
+	authority := func() string { return s.virtualService("web").Spec.Http[0].Rewrite.Authority }
+	undo := func() {
+		edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Spec.Http[0].Rewrite.Authority = evil })
 	}
-	if want := "Somebody changes or deletes VirtualService web as soon as it is brought back: the operator pauses between its repairs."; said != want {
-		t.Errorf("the status said %q, not %q", said, want)
+	pauses := func() bool {
+		c := meta.FindStatusCondition(s.read("web").Status.Conditions, v1alpha1.ConditionProgrammed)
+		return c.Reason == v1alpha1.ReasonPending && strings.Contains(c.Message, "VirtualService web")
+	}
+
+	s.clock.stop(t)
+	for times := 1; !pauses(); times++ {
+		if times > 4 {
+			t.Fatal("the operator never pauses")
+		}
+		undo()
+		s.until("a repair, or a pause", func() string {
+			if now := authority(); now == evil && !pauses() {
+				return now
+			}
+			return ""
+		})
+	}
+	undo()
+	s.notice()
+	s.pass("web")
+	if now := authority(); now != evil || !pauses() {
+		t.Errorf("the operator should pause, and the authority is %s", now)
 	}
 	repairs := 0
 	for _, write := range s.requests.writes(s.namespace) {
@@ -524,15 +587,18 @@ func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
 			repairs++
 		}
 	}
-	// The pauses are 0, 0, 0.25, 0.5, 1, 2 and 4 seconds long.
-	if repairs < 3 || repairs > 8 {
-		t.Errorf("%d repairs in 3 seconds", repairs)
+	if repairs > 3 {
+		t.Errorf("%d repairs at one moment", repairs)
 	}
-	s.ready("web") // when the rival has given up
-	if now := s.virtualService("web").Spec.Http[0].Rewrite.Authority; now != wanted {
-		t.Errorf("Ready, and the authority is %q", now)
+
+	s.after(plan.LongestPause, "web")
+	if now := authority(); now == evil {
+		t.Error("the pause is over, and nothing is repaired")
 	}
-	s.quiet("web")
+	s.notice() // what the operator wrote and has not received for so long counts as lost
+	s.after(plan.LongestPause, "web")
+	s.ready("web")
+	s.quiet()
 }
 
 func TestTheOperatorStartsBeforeIstio(t *testing.T) {
@@ -558,7 +624,7 @@ func TestTheOperatorStartsBeforeIstio(t *testing.T) {
 	if n := len(s.objects()); n != 4 {
 		t.Errorf("objects: %v", s.objects())
 	}
-	s.quiet("web")
+	s.quiet()
 }
 
 func service(name string, selector map[string]string, ports ...int32) *corev1.Service {

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
@@ -40,19 +41,22 @@ func BenchmarkScrape(b *testing.B) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), networkingv1.AddToScheme(scheme)); err != nil {
 		b.Fatal(err)
 	}
-	cluster, err := client.New(plane.Config, client.Options{Scheme: scheme})
+	admin, err := client.New(plane.Config, client.Options{Scheme: scheme})
 	if err != nil {
 		b.Fatal(err)
 	}
-	fill(b, cluster, routes)
-	options := CacheOptions(nil, nil)
+	fill(b, admin, routes)
+	options := cluster.CacheOptions(nil, nil)
 	options.Scheme = scheme
 	filled, err := cache.New(plane.Config, options)
 	if err != nil {
 		b.Fatal(err)
 	}
 	go func() { _ = filled.Start(b.Context()) }()
-	m := newMetrics(filled, func() map[string]int { return nil }, clock.RealClock{})
+	if _, err := filled.GetInformer(b.Context(), &v1alpha1.ExternalRoute{}); err != nil {
+		b.Fatal(err)
+	}
+	m := newMetrics(filled, func(context.Context) (map[string]int, error) { return nil, nil }, clock.RealClock{})
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(m); err != nil {
 		b.Fatal(err)

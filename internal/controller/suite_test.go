@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -28,13 +25,14 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	clusters "github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/internal/controller"
 	"github.com/externalroute/externalroute/internal/translate"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
-// settle is short enough for a test and long enough to be seen.
-const settle = 2 * time.Second
+// settle is the settle time. Stories about what happens in between stop the clock.
+const settle = time.Second
 
 // suite is the control plane that most stories share, with the operator in it.
 var suite *cluster
@@ -44,6 +42,11 @@ func TestMain(m *testing.M) {
 }
 
 func runSuite(m *testing.M) int {
+	ctrl.SetLogger(zap.New(zap.WriteTo(operatorLog)))
+	return judgeLog(runStories(m))
+}
+
+func runStories(m *testing.M) int {
 	var err error
 	if suite, err = startCluster(controlplane.Options{ExternalRoute: true, Istio: true}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -63,7 +66,7 @@ type cluster struct {
 	client   client.Client // the admin's
 	operator *rest.Config
 	requests *requests
-	log      *os.File
+	clock    *testClock
 
 	end  context.CancelFunc
 	done chan error
@@ -74,7 +77,7 @@ func startCluster(options controlplane.Options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{plane: plane, requests: &requests{}}
+	c := &cluster{plane: plane, requests: &requests{}, clock: &testClock{}}
 	if err := c.prepare(); err != nil {
 		return nil, errors.Join(err, plane.Stop())
 	}
@@ -85,10 +88,9 @@ func (c *cluster) prepare() (err error) {
 	if c.client, err = client.New(c.plane.Config, client.Options{Scheme: scheme()}); err != nil {
 		return err
 	}
-	if c.log, err = os.Create(filepath.Join(c.plane.Dir, "operator.log")); err != nil {
+	if err := c.client.Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: sentinels}}); err != nil {
 		return err
 	}
-	ctrl.SetLogger(zap.New(zap.WriteTo(c.log)))
 	const account = "system:serviceaccount:externalroute-system:externalroute"
 	if err := c.allow(account); err != nil {
 		return err
@@ -101,7 +103,7 @@ func (c *cluster) prepare() (err error) {
 		return err
 	}
 	c.operator.QPS = -1
-	c.operator.Wrap(c.requests.count)
+	c.operator.Wrap(c.requests.record)
 	return nil
 }
 
@@ -144,7 +146,7 @@ func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClient
 ) (end context.CancelFunc, done chan error, err error) {
 	mgr, err := ctrl.NewManager(c.operator, ctrl.Options{
 		Scheme:     scheme(),
-		Cache:      controller.CacheOptions(routes, namespaces),
+		Cache:      clusters.CacheOptions(routes, namespaces),
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: new(true)},
 		NewClient:  newClient,
@@ -154,7 +156,7 @@ func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClient
 	}
 	ctx, end := context.WithCancel(context.Background())
 	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4, Namespaces: namespaces}
-	if err := controller.Setup(ctx, mgr, options); err != nil {
+	if err := controller.SetupWithClock(ctx, mgr, options, c.clock); err != nil {
 		return end, nil, err
 	}
 	done = make(chan error, 1)
@@ -186,47 +188,6 @@ func (c *cluster) stop() {
 	}
 }
 
-// requests counts what the operator asks of the API server.
-type requests struct {
-	mu  sync.Mutex
-	all []string
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (r *requests) count(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(request)
-		if err != nil || response.StatusCode == http.StatusTooManyRequests { // a busy API server did not take it
-			return response, err
-		}
-		r.mu.Lock()
-		r.all = append(r.all, request.Method+" "+request.URL.Path)
-		r.mu.Unlock()
-		return response, nil
-	})
-}
-
-// writes are the requests that wrote to a namespace since the last call, events aside.
-func (r *requests) writes(namespace string) []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var writes, others []string
-	for _, request := range r.all {
-		switch {
-		case !strings.Contains(request, "/namespaces/"+namespace+"/"):
-			others = append(others, request)
-		case strings.HasPrefix(request, http.MethodGet) || strings.Contains(request, "/events"):
-		default:
-			writes = append(writes, request)
-		}
-	}
-	r.all = others
-	return writes
-}
-
 // story is a namespace of its own in a cluster.
 type story struct {
 	*testing.T
@@ -250,20 +211,9 @@ func tellIn(t *testing.T, c *cluster) *story {
 	s := &story{T: t, cluster: c, namespace: namespace.Name}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the operator's log:\n%s", s.operatorLog())
+			t.Logf("the operator's log:\n%s", operatorLog.of(s.namespace))
 		}
 		_ = c.client.Delete(context.Background(), namespace)
 	})
 	return s
-}
-
-func (s *story) operatorLog() string {
-	content, _ := os.ReadFile(s.log.Name())
-	var lines []string
-	for line := range strings.Lines(string(content)) {
-		if strings.Contains(line, s.namespace) || strings.Contains(line, "discovery") || strings.Contains(line, `"level":"error"`) {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines[max(0, len(lines)-40):], "")
 }

@@ -11,7 +11,8 @@ import (
 // RuleApplyConfiguration represents a declarative configuration of the Rule type for use
 // with apply.
 //
-// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService.
+// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService. An
+// empty rule matches every request and sends it to all destinations of the route. Rules that follow a rule without match never match.
 type RuleApplyConfiguration struct {
 	// match are the conditions, of which one must hold. If left out, every request matches.
 	Match []MatchApplyConfiguration `json:"match,omitempty"`

@@ -1,0 +1,4 @@
+package controller
+
+// SetupWithClock is Setup with a clock that a test moves.
+var SetupWithClock = setup
