@@ -4,7 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. hack/release/git.sh
+
 revision=${1:-main}
+git rev-parse --verify --quiet "$revision^{commit}" >/dev/null 2>&1 || {
+  echo "There is no revision $revision to compare with: compare.sh needs a Git repository that has it." >&2
+  exit 1
+}
 count=${COUNT:-10}
 folder=$(mktemp -d)
 trap 'git worktree remove --force "$folder/before" 2>/dev/null || true; rm -rf "$folder"' EXIT
@@ -14,7 +20,7 @@ git worktree add --quiet --detach "$folder/before" "$revision"
 build() {
   local package
   mkdir -p "$folder/tests-$2"
-  for package in $(cd "$1" && grep -rl --include='*_test.go' '^func Benchmark' internal | xargs -r -n1 dirname | sort -u); do
+  for package in $(cd "$1" && grep -rl --include='*_test.go' '^func Benchmark' internal | sed 's|/[^/]*$||' | sort -u); do
     mkdir -p "$folder/tests-$2/$package"
     go test -C "$1" -c -o "$folder/tests-$2/$package/" "./$package"
   done
@@ -23,7 +29,7 @@ build() {
 # measure TREE NAME: one turn of all of them.
 measure() {
   local binary
-  find "$folder/tests-$2" -name '*.test' -printf '%P\n' | sort | while read -r binary; do
+  (cd "$folder/tests-$2" && find ./* -name '*.test') | sort | while read -r binary; do
     (cd "$1/$(dirname "$binary")" && "$folder/tests-$2/$binary" -test.run '^$' -test.bench . -test.benchmem -test.benchtime "${BENCHTIME:-200ms}") >>"$folder/$2.txt"
   done
 }

@@ -5,8 +5,11 @@ cd "$(dirname "$0")/../.."
 
 # copy FILE TARGET: where there is no such file, nothing of that name stays in the chart either.
 copy() {
-  rm -f "charts/externalroute/files/$2"
-  [[ ! -e "$1" ]] || install -D -m 644 "$1" "charts/externalroute/files/$2"
+  local target=charts/externalroute/files/$2
+  rm -f "$target"
+  [[ -e "$1" ]] || return 0
+  mkdir -p "${target%/*}"
+  cp "$1" "$target"
 }
 
 rm -rf charts/externalroute/files/crds charts/externalroute/files/rbac

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=$(hack/chart/tools.sh | tail -n 1)
 
-for values in charts/externalroute/ci/*.yaml; do
+for values in charts/externalroute/ci/*.yaml charts/externalroute/values-*.yaml; do
   for helm in helm helm3; do
     echo "$helm lint --strict -f $values"
     "$tools/$helm" lint --strict --quiet -f "$values" charts/externalroute

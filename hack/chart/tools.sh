@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what the chart is tested with into bin/chart, once: Helm 4 and 3, helm-unittest, kubeconform, kwok and its stages, a scheduler, and the Prometheus operator's CRDs.
+# Builds what the chart is tested with into bin/chart, once: Helm 4 and 3, helm-unittest, kubeconform, kwok and its stages, a scheduler and a controller manager, and the Prometheus operator's CRDs.
 # Prints that folder as the last line.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,9 +15,9 @@ once() {
   echo "$stamp" >"$folder/.$name"
 }
 
-# build NAME MODULE PACKAGE [LDFLAGS]
+# build NAME MODULE PACKAGE [LDFLAGS]: compiler flags stay Go's own, so that what Kubernetes' own programs share is compiled once.
 build() {
-  once "$1" "$2" env CGO_ENABLED=0 go build -C "$2" -trimpath -ldflags "-s -w ${4:-}" -o "$folder/$1" "$3"
+  once "$1" "$2" go build -C "$2" -buildvcs=false -ldflags "-s -w ${4:-}" -o "$folder/$1" "$3"
 }
 
 # The types of the Prometheus operator come as Go alone. controller-gen finds them through the module that it runs in.
@@ -27,9 +27,13 @@ monitoring_crds() {
 }
 # What a simulated node says of itself and of its pods: all is well, at once.
 stages() {
-  local module
-  go mod -C hack/tools/chart/kwok download sigs.k8s.io/kwok
-  module=$(go list -C hack/tools/chart/kwok -m -f '{{.Dir}}' sigs.k8s.io/kwok)
+  local answer module
+  answer=$(cd hack/tools/chart/kwok && go mod download -json sigs.k8s.io/kwok) || true # which tells a failure in its answer alone
+  module=$(sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p' <<<"$answer")
+  if [[ -z "$module" ]]; then
+    echo "go mod download gave no folder for sigs.k8s.io/kwok, whose stages the tests of the chart need: $answer" >&2
+    return 1
+  fi
   for file in "$module"/kustomize/stage/{node,pod}/fast/*.yaml; do
     [[ "$file" == */kustomization.yaml ]] || { echo ---; cat "$file"; }
   done >"$folder/stages.yaml"
@@ -45,8 +49,9 @@ build helm3 hack/tools/chart helm.sh/helm/v3/cmd/helm
 build helm-unittest hack/tools/chart github.com/helm-unittest/helm-unittest/cmd/helm-unittest
 build kubeconform hack/tools/chart github.com/yannh/kubeconform/cmd/kubeconform
 build kwok hack/tools/chart/kwok sigs.k8s.io/kwok/cmd/kwok
-build kube-scheduler hack/controlplane k8s.io/kubernetes/cmd/kube-scheduler \
-  "-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/component-base/version.gitMajor=$major -X k8s.io/component-base/version.gitMinor=$minor"
+stamp="-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/component-base/version.gitMajor=$major -X k8s.io/component-base/version.gitMinor=$minor"
+build kube-scheduler hack/controlplane k8s.io/kubernetes/cmd/kube-scheduler "$stamp"
+build kube-controller-manager hack/controlplane k8s.io/kubernetes/cmd/kube-controller-manager "$stamp"
 once stages.yaml hack/tools/chart/kwok bash -euo pipefail -c stages
 once monitoring hack/tools/chart/monitoring bash -euo pipefail -c monitoring_crds
 echo "$folder"

@@ -14,12 +14,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/externalroute/externalroute/hack/demo/teller"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
 const (
 	namespace = "demo"
-	identity  = "system:serviceaccount:externalroute-system:externalroute-controller-manager"
+	identity  = "system:serviceaccount:externalroute-system:externalroute"
 	first     = "config/samples/smallest.yaml"
 )
 
@@ -40,18 +41,18 @@ func main() {
 
 func run(ctx context.Context, keep bool) (err error) {
 	began := time.Now()
-	t := &teller{bold: isTerminal(os.Stdout)}
-	t.heading("A Kubernetes control plane starts on this machine, with Istio's CRDs in it")
+	t := &story{teller.New()}
+	t.Heading("A Kubernetes control plane starts on this machine, with Istio's CRDs in it")
 	plane, err := controlplane.Start(controlplane.Options{ExternalRoute: true, Istio: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = firstOf(err, plane.Stop()) }()
-	t.plane = plane
+	t.Plane = plane
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
-	operator, err := startOperator(ctx, plane)
+	operator, err := startOperator(plane)
 	if err != nil {
 		return err
 	}
@@ -61,13 +62,14 @@ func run(ctx context.Context, keep bool) (err error) {
 		t.oneManifest, t.generatedObjects, t.repair, t.everySample, t.refusal, t.mistake, t.removal,
 	} {
 		chapter(ctx)
-		if t.err != nil {
-			return fmt.Errorf("%w\n%s", t.err, operator.lastLines())
+		if t.Err != nil {
+			return fmt.Errorf("%w\n%s", t.Err, operator.lastLines())
 		}
 	}
-	t.heading("That was it, in %d seconds", int(time.Since(began).Seconds()))
+	t.Heading("That was it, in %d seconds", int(time.Since(began).Seconds()))
+	t.Say("There is no mesh in this one. make demo-mesh sends an app's requests through a real istiod and Envoy (Linux).")
 	if keep {
-		t.say("Everything stays until you press Ctrl-C. In another terminal:\n\n  export KUBECONFIG=%s\n  alias kubectl=%s\n",
+		t.Say("Everything stays until you press Ctrl-C. In another terminal:\n\n  export KUBECONFIG=%s\n  alias kubectl=%s\n",
 			plane.KubeconfigFile, filepath.Join(plane.Assets, "kubectl"))
 		<-ctx.Done()
 	}
@@ -91,13 +93,7 @@ type operator struct {
 // The manager ends with this process, however that dies: a few lines of shell wait at a pipe that only this process holds open.
 const leash = `(read -r _ <&3; kill $$) & exec "$@" 3<&-`
 
-func startOperator(ctx context.Context, plane *controlplane.ControlPlane) (*operator, error) {
-	binary := filepath.Join(plane.Dir, "manager")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/manager")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("build the manager: %w", err)
-	}
+func startOperator(plane *controlplane.ControlPlane) (*operator, error) {
 	kubeconfig, err := plane.Kubeconfig(identity, "system:serviceaccounts", "system:serviceaccounts:externalroute-system")
 	if err != nil {
 		return nil, err
@@ -112,7 +108,7 @@ func startOperator(ctx context.Context, plane *controlplane.ControlPlane) (*oper
 		return nil, err
 	}
 	defer waiting.Close()
-	process := exec.Command("sh", "-c", leash, "sh", binary, "--kubeconfig="+kubeconfig, "--health-probe-bind-address=0")
+	process := exec.Command("sh", "-c", leash, "sh", "bin/manager", "--kubeconfig="+kubeconfig, "--health-probe-bind-address=0")
 	process.Stdout, process.Stderr = log, log
 	process.ExtraFiles = []*os.File{waiting}
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us, who then end it

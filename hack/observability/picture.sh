@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+python3 -c 'import ensurepip, venv' || { echo "picture.sh needs Python 3 with venv and pip (Debian: python3-venv)" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"

@@ -3,7 +3,14 @@
 # script. Then looks at what came out. VERSION is the release to play; the result is left in dist/. COLD=1 gives the second build a build cache of its own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-root=$PWD
+
+. hack/release/git.sh
+[[ $(uname) == Linux ]] || { echo "Releases are made on Linux only: GNU tar and sha256sum make archives the same everywhere." >&2; exit 1; }
+git rev-parse HEAD >/dev/null 2>&1 || {
+  echo "A release is made of a commit, and this is not a Git repository, such as the source of an archive." >&2
+  exit 1
+}
+
 version=${VERSION:-v0.0.0-dryrun}
 [[ "$version" == v[0-9]*.[0-9]*.[0-9]* ]] || version=v0.0.0-dryrun # a make that hands on its own idea of a version
 tools=$(hack/release/tools.sh | tail -n 1)
@@ -64,7 +71,7 @@ choose_base() {
 # release FOLDER: makes the release in a clone of its own.
 release() {
   echo "=== a release in $1 ($(date -u +%H:%M:%S))"
-  git clone -q "$root" "$work/$1"
+  git -c advice.detachedHead=false clone -q "$work/commits" "$work/$1"
   git -C "$work/$1" tag -f "$version" >/dev/null
   local cache
   cache=$(go env GOCACHE)
@@ -180,6 +187,7 @@ schemas_judge() {
   fi
 }
 
+git bundle create -q "$work/commits" HEAD --tags # a clone of the checkout itself needs it to be the user's own
 start_registry
 choose_base
 release one

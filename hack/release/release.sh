@@ -4,7 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-export VERSION=$1
+. hack/release/git.sh
+[[ $(uname) == Linux ]] || { echo "Releases are made on Linux only: GNU tar and sha256sum make archives the same everywhere." >&2; exit 1; }
+git rev-parse HEAD >/dev/null 2>&1 || {
+  echo "A release is made of a commit, and this is not a Git repository, such as the source of an archive." >&2
+  exit 1
+}
+
+export VERSION=${1:?usage: release.sh VERSION [FLAG OF GORELEASER...]}
 shift
 export KO_DOCKER_REPO=${KO_DOCKER_REPO:-ghcr.io/externalroute/externalroute}
 image=${IMAGE:-$KO_DOCKER_REPO}
