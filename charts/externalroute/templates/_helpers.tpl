@@ -61,6 +61,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   namespace: {{ include "externalroute.namespace" . }}
 {{- end }}
 
+{{/* The secrets for pulling images: those of a chart around this one, and our own. */}}
+{{- define "externalroute.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat (.Values.global.imagePullSecrets | default list) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* The environment. The downward API writes a memory limit in bytes, as GOMEMLIMIT takes it, in whatever unit it was set and whoever changed it since.
+     Without a limit it would write the memory of the node. */}}
+{{- define "externalroute.env" -}}
+{{- $env := list }}
+{{- $own := false }}
+{{- range .Values.extraEnv }}{{ if eq .name "GOMEMLIMIT" }}{{ $own = true }}{{ end }}{{ end }}
+{{- if and (dig "limits" "memory" "" .Values.resources) (not $own) }}
+{{- $reference := dict "containerName" "manager" "resource" "limits.memory" "divisor" "1" }}
+{{- $env = append $env (dict "name" "GOMEMLIMIT" "valueFrom" (dict "resourceFieldRef" $reference)) }}
+{{- end }}
+{{- with concat $env .Values.extraEnv }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* Names the other release that owns a CRD of the cluster. Empty if there is none, and when Helm asks no cluster. A CRD without an owner is left to
+     Helm, which refuses to take it: a release that once had it must not drop it, since Helm would then delete it, and all routes with it. From a dict with
+     root and name. */}}
+{{- define "externalroute.foreignOwner" -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" .name }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $name := get $annotations "meta.helm.sh/release-name" }}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" }}
+{{- if and $name (or (ne $name $.root.Release.Name) (ne $namespace $.root.Release.Namespace)) }}release {{ $name }} in namespace {{ $namespace }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Says "true" where objects of the Prometheus operator are to be rendered. From a dict with root and kind. */}}
 {{- define "externalroute.monitoring" -}}
 {{- $mode := .root.Values.metrics.serviceMonitor.renderMode }}
