@@ -131,7 +131,6 @@ var words = map[string][]any{
 var notEmpty = map[string]string{
 	"destinations[0].connectionPool":   `{http2: true}`,
 	"destinations[0].outlierDetection": `{interval: 1s}`,
-	"rules[0]":                         `{timeout: 1s}`,
 	"rules[0].match[0]":                `{method: {exact: GET}}`,
 	"rules[0].rewrite":                 `{uri: /a}`,
 	"rules[0].retries":                 `{attempts: 1}`,

@@ -49,13 +49,13 @@ func TestWhatTheLargestRouteGeneratesFitsIntoEtcd(t *testing.T) {
 	if len(refused) > 0 {
 		t.Fatal(refused.ToAggregate())
 	}
-	objects, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+	translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
 	if refusal != nil {
 		t.Fatal(refusal.Message())
 	}
-	for _, generated := range objects.All() {
-		size := len(encode(generated))
-		t.Logf("%T %s: %d bytes", generated, generated.GetName(), size)
+	for _, generated := range translation.Objects {
+		size := len(encode(generated.Object))
+		t.Logf("%s: %d bytes", translate.KeyOf(generated), size)
 		if size > limit*9/10 {
 			t.Error("that is too much")
 		}

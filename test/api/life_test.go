@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	sigsyaml "sigs.k8s.io/yaml"
 
@@ -300,14 +301,13 @@ func install(t *testing.T, definition string, probe *unstructured.Unstructured, 
 	}
 	probe = probe.DeepCopy()
 	probe.SetName("probe")
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		err := cluster.Create(context.Background(), probe.DeepCopy(), client.DryRunAll)
-		if (err == nil) == admitted {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the new CRD is not in force: %v", err)
-		}
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+		last = cluster.Create(ctx, probe.DeepCopy(), client.DryRunAll)
+		return (last == nil) == admitted, nil
+	})
+	if err != nil {
+		t.Fatalf("the new CRD is not in force: %v", last)
 	}
 }
 

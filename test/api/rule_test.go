@@ -11,6 +11,10 @@ var ruleRules = map[string]rule{
 		bad:  values(parse(`[{name: third}]`), parse(`[{name: primary}, {name: Primary}]`)), path: "rules",
 		says: "a rule names a destination that spec.destinations does not have",
 	},
+	"a rule may be empty: it sends what is left to all destinations": {
+		at: "rules", good: values(parse(`[{}]`), parse(`[{match: [{uri: {prefix: /a}}]}, {}]`), parse(`[{}, {timeout: 1s}]`)),
+		bad: values(parse(`[{match: []}]`)), path: "rules[0].match", says: "should have at least 1 items",
+	},
 	"a rule's destinations are one to eight": {
 		with: `destinations: ` + encode(destinations(8)), at: "rules[0].destinations", good: values(nameds(1), nameds(8)),
 		bad: values(nameds(9)), says: "must have at most 8 items",

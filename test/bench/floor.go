@@ -95,13 +95,13 @@ func appliesFor(route *v1alpha1.ExternalRoute, serviceExists bool) ([]apply, err
 		key := types.NamespacedName{Namespace: route.Namespace, Name: string(route.Spec.Hosts[0])}
 		mesh.Services[key] = translate.Service{Type: corev1.ServiceTypeClusterIP, Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}}}
 	}
-	objects, refusal := translate.Translate(route, mesh)
+	translation, refusal := translate.Translate(route, mesh)
 	if refusal != nil {
 		return nil, fmt.Errorf("route %s is refused: %s", route.Name, refusal.Reason)
 	}
 	var applies []apply
-	status := v1alpha1.ExternalRouteStatus{ObservedGeneration: route.Generation, Hosts: objects.Hosts, Conditions: translate.Conditions(objects, nil)}
-	for _, object := range objects.All() {
+	status := v1alpha1.ExternalRouteStatus{ObservedGeneration: route.Generation, Hosts: translation.HostNames(), Conditions: translate.Conditions(translation, nil)}
+	for _, object := range translation.Objects {
 		manifest, err := translate.Manifest(object)
 		if err != nil {
 			return nil, err
@@ -117,7 +117,7 @@ func appliesFor(route *v1alpha1.ExternalRoute, serviceExists bool) ([]apply, err
 	}
 	for _, condition := range []string{v1alpha1.ConditionProgrammed, v1alpha1.ConditionReady} {
 		status.Conditions = append(status.Conditions, metav1.Condition{
-			Type: condition, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonProgrammed, Message: fmt.Sprintf("All %d objects stand as wanted.", len(objects.All())),
+			Type: condition, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonProgrammed, Message: fmt.Sprintf("All %d generated objects are in sync.", len(translation.Objects)),
 		})
 	}
 	for i := range status.Conditions {

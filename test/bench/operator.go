@@ -34,7 +34,7 @@ func buildManager(ctx context.Context, s *settings) (built, error) {
 		binary, err := filepath.Abs(s.manager)
 		return built{binary: binary}, err
 	}
-	root, err := controlplane.LastLine("pwd")
+	root, err := controlplane.Repository()
 	if err != nil {
 		return built{}, err
 	}
@@ -43,7 +43,7 @@ func buildManager(ctx context.Context, s *settings) (built, error) {
 		return built{}, err
 	}
 	b := built{binary: filepath.Join(folder, "manager"), folder: folder}
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.binary, "./cmd/manager")
+	command := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-o", b.binary, "./cmd/manager")
 	command.Dir, command.Stderr, command.Env = root, os.Stderr, append(os.Environ(), "CGO_ENABLED=0")
 	if err := command.Run(); err != nil {
 		return b, fmt.Errorf("build the manager: %w", err)

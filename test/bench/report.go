@@ -125,7 +125,7 @@ func (r *report) judge() {
 		}
 	}
 	if f := r.Foreign; f != nil {
-		r.bar(f, "resident bytes of each", f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), 1000, false)
+		r.bar(f, "resident bytes of each", f.each(f.With.Rest[operatorName], f.Without.Rest[operatorName]), 2000, false)
 	}
 }
 
@@ -139,7 +139,7 @@ func (r *report) judgeBulk(run *oneRun) {
 	r.bar(run, "reads a route", run.Bulk.each(run.Bulk.Reads), 1, false)
 	if run.Idle != nil {
 		r.bar(run, "writes at rest", run.Idle.Writes, 0, false)
-		r.bar(run, "resident KB a route", run.kilobytes(), 25, false)
+		r.bar(run, "resident KB a route", run.kilobytes(), 40, false)
 	}
 }
 

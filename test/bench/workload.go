@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -90,14 +91,14 @@ func (b *bench) install(ctx context.Context) error {
 			return err
 		}
 	}
-	rights, err := controlplane.LastLine("sh", "-c", "cd config/rbac && pwd")
+	repository, err := controlplane.Repository()
 	if err != nil {
 		return err
 	}
-	if output, err := b.plane.Kubectl(ctx, "apply", "--server-side", "-k", rights).CombinedOutput(); err != nil {
+	if output, err := b.plane.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(repository, "config", "rbac")).CombinedOutput(); err != nil {
 		return fmt.Errorf("install the rights: %w: %s", err, output)
 	}
-	b.account, err = b.plane.Kubeconfig("system:serviceaccount:"+systemNamespace+":controller-manager", "system:serviceaccounts", "system:serviceaccounts:"+systemNamespace)
+	b.account, err = b.plane.Kubeconfig("system:serviceaccount:"+systemNamespace+":externalroute", "system:serviceaccounts", "system:serviceaccounts:"+systemNamespace)
 	return err
 }
 

@@ -31,6 +31,7 @@ const (
 	untrue         = "untrue"          // a status does not say what is
 	dangling       = "dangling"        // a VirtualService leads nowhere
 	hot            = "hot"             // the operator writes more than it should
+	hasty          = "hasty"           // the operator did not wait until a move had settled
 )
 
 // finding is something that is not as it should be.
@@ -59,17 +60,7 @@ func (c *cluster) list(ctx context.Context, in ...client.ListOption) ([]client.O
 }
 
 func kindOf(object client.Object) string {
-	switch object.(type) {
-	case *corev1.Service:
-		return "Service"
-	case *networkingv1.ServiceEntry:
-		return "ServiceEntry"
-	case *networkingv1.DestinationRule:
-		return "DestinationRule"
-	case *networkingv1.VirtualService:
-		return "VirtualService"
-	}
-	return fmt.Sprintf("%T", object)
+	return translate.KindOf(object).GVK.Kind
 }
 
 // isGenerated says whether an object is the operator's, by its label or by its owner.
@@ -128,15 +119,15 @@ func (c *cluster) audit(ctx context.Context, namespace string, expected map[stri
 			findings = append(findings, finding{leftOver, fmt.Sprintf("ExternalRoute %s/%s is still being deleted", namespace, route.Name)})
 			continue
 		}
-		objects, refusal := translate.Translate(route, b.mesh(route))
+		translation, refusal := translate.Translate(route, b.mesh(route))
 		if refusal != nil {
 			findings = append(findings, finding{untrue, fmt.Sprintf("ExternalRoute %s/%s is refused: %s", namespace, route.Name, refusal.Message())})
 			continue
 		}
-		findings = append(findings, b.compare(route, objects)...)
-		findings = append(findings, auditStatus(route, objects)...)
-		for _, want := range objects.All() {
-			wanted[kindOf(want)+" "+want.GetName()] = true
+		findings = append(findings, b.compare(route, translation.Objects)...)
+		findings = append(findings, auditStatus(route, translation)...)
+		for _, want := range translation.Objects {
+			wanted[translate.KeyOf(want).String()] = true
 		}
 	}
 	for name := range missing {
@@ -173,10 +164,10 @@ func (b *books) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
 	return mesh
 }
 
-func (b *books) compare(route *v1alpha1.ExternalRoute, objects *translate.Objects) []finding {
+func (b *books) compare(route *v1alpha1.ExternalRoute, objects translate.Objects) []finding {
 	var findings []finding
-	for _, want := range objects.All() {
-		key := kindOf(want) + " " + want.GetName()
+	for _, want := range objects {
+		key := translate.KeyOf(want).String()
 		name := fmt.Sprintf("%s of route %s/%s", key, route.Namespace, route.Name)
 		live, exists := b.objects[key]
 		if !exists {
@@ -189,7 +180,7 @@ func (b *books) compare(route *v1alpha1.ExternalRoute, objects *translate.Object
 			"annotations":     maps.Equal(live.GetAnnotations(), want.GetAnnotations()),
 			"ownerReferences": equality.Semantic.DeepEqual(live.GetOwnerReferences(), owners),
 			"finalizers":      len(live.GetFinalizers()) == 0,
-			"spec":            sameSpec(live, want),
+			"spec":            sameSpec(live, want.Object),
 		} {
 			if !equal {
 				findings = append(findings, finding{wrong, name + ": " + what})
@@ -218,7 +209,7 @@ func sameSpec(live client.Object, want translate.Object) bool {
 }
 
 // auditStatus holds the status of a route, all of whose objects should stand, against what it should say.
-func auditStatus(route *v1alpha1.ExternalRoute, objects *translate.Objects) []finding {
+func auditStatus(route *v1alpha1.ExternalRoute, translation *translate.Translation) []finding {
 	var findings []finding
 	untrueIf := func(is bool, format string, args ...any) {
 		if is {
@@ -237,10 +228,11 @@ func auditStatus(route *v1alpha1.ExternalRoute, objects *translate.Objects) []fi
 		untrueIf(condition.ObservedGeneration != route.Generation, "%s is of generation %d, not %d", kind, condition.ObservedGeneration, route.Generation)
 	}
 	untrueIf(meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled) != nil, "stalled")
-	untrueIf(!slices.Equal(status.Hosts, objects.Hosts), "hosts %v, not %v", status.Hosts, objects.Hosts)
+	hosts := translation.HostNames()
+	untrueIf(!slices.Equal(status.Hosts, hosts), "hosts %v, not %v", status.Hosts, hosts)
 	var stand, listed []string
-	for _, object := range objects.All() {
-		stand = append(stand, kindOf(object)+" "+object.GetName())
+	for _, object := range translation.Objects {
+		stand = append(stand, translate.KeyOf(object).String())
 	}
 	for _, resource := range status.Resources {
 		listed = append(listed, resource.Kind+" "+resource.Name)
@@ -256,16 +248,16 @@ func (b *books) auditWay() []finding {
 	for i := range b.routes {
 		exists[b.routes[i].UID] = b.routes[i].DeletionTimestamp.IsZero()
 	}
-	entries, subsets := map[string]bool{}, map[string]bool{}
+	provided := map[string]bool{}
 	for _, object := range b.objects {
 		switch o := object.(type) {
 		case *networkingv1.ServiceEntry:
 			for _, port := range o.Spec.Ports {
-				entries[fmt.Sprintf("%s:%d", o.Spec.Hosts[0], port.Number)] = true
+				provided[portOf(o.Spec.Hosts[0], port.Number)] = true
 			}
 		case *networkingv1.DestinationRule:
 			for _, subset := range o.Spec.Subsets {
-				subsets[o.Spec.Host+" "+subset.Name] = true
+				provided[subsetOf(o.Spec.Host, subset.Name)] = true
 			}
 		}
 	}
@@ -275,15 +267,9 @@ func (b *books) auditWay() []finding {
 		if owner := metav1.GetControllerOfNoCopy(object); !is || owner == nil || !exists[owner.UID] {
 			continue
 		}
-		for _, http := range virtualService.Spec.Http {
-			for _, to := range http.Route {
-				d := to.Destination
-				if !entries[fmt.Sprintf("%s:%d", d.Host, d.Port.GetNumber())] {
-					findings = append(findings, finding{dangling, fmt.Sprintf("%s leads to %s:%d, which no ServiceEntry has", key, d.Host, d.Port.GetNumber())})
-				}
-				if !subsets[d.Host+" "+d.Subset] {
-					findings = append(findings, finding{dangling, fmt.Sprintf("%s leads to subset %s of %s, which no DestinationRule has", key, d.Subset, d.Host)})
-				}
+		for part := range needs(&virtualService.Spec) {
+			if !provided[part] {
+				findings = append(findings, finding{dangling, fmt.Sprintf("%s leads to %s, which no object has", key, part)})
 			}
 		}
 	}

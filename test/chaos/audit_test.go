@@ -192,12 +192,16 @@ var plantedFaults = map[string]planted{
 		},
 		[]finding{{dangling, "VirtualService route-02 leads to subset"}, {lost, "DestinationRule route-02"}},
 	},
+	"the operator leads traffic to what has not settled": {
+		func(ctx context.Context, r *run) error { return r.moveAtOnceAsOperator(ctx) },
+		[]finding{{hasty, "virtualservices/route-02 leads to subset early of "}, {wrong, "DestinationRule route-02"}, {wrong, "VirtualService route-02 of route"}},
+	},
 	"the operator writes again and again": {
-		func(ctx context.Context, r *run) error { return r.writeAsOperator(ctx, time.Second, 20) },
+		func(ctx context.Context, r *run) error { return r.writeSlowlyAsOperator(ctx) },
 		[]finding{{hot, ""}},
 	},
 	"the operator wrote too much before": {
-		func(ctx context.Context, r *run) error { return r.writeAsOperator(ctx, 0, 200) },
+		func(ctx context.Context, r *run) error { return r.writeMuchAsOperator(ctx) },
 		[]finding{{hot, "2"}, {hot, "planted-"}},
 	},
 }
@@ -213,7 +217,7 @@ func TestTheAuditorFindsWhatIsPlanted(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	b := &bench{cluster: c, seed: 1, patience: time.Minute}
+	b := &bench{cluster: c, seed: 1, patience: 5 * time.Minute}
 	if b.manager, err = c.startManager(c.wire.config); err != nil {
 		t.Fatal(err)
 	}
@@ -272,8 +276,13 @@ func (r *run) lookAround(t *testing.T) []finding {
 			found = append(found, f)
 		}
 	}
+	if err := r.auditMoves(); err != nil {
+		t.Fatal(err)
+	}
+	found = append(found, r.findings...)
+	r.findings = nil
 	if len(found) == 0 { // it takes a while
-		if err := r.quiet(t.Context()); err != nil {
+		if err := r.watchRest(t.Context()); err != nil { // there is no operator that could come to rest
 			t.Fatal(err)
 		}
 	}
@@ -316,28 +325,77 @@ func (r *run) patchStatus(ctx context.Context, patch string) error {
 	return r.Status().Patch(ctx, route, client.RawPatch(types.MergePatchType, []byte(patch)))
 }
 
-// writeAsOperator writes with the operator's account, at once or in a while.
-func (r *run) writeAsOperator(ctx context.Context, later time.Duration, times int) error {
-	config := rest.CopyConfig(r.operator)
-	config.QPS = -1
-	operator, err := client.New(config, client.Options{Scheme: newScheme()})
+// writeSlowlyAsOperator writes with the operator's account until the test ends, less often than is too often.
+func (r *run) writeSlowlyAsOperator(ctx context.Context) error {
+	write, err := r.operatorsWrite()
 	if err != nil {
 		return err
 	}
-	write := func() error {
-		for range times {
-			if err := operator.Patch(ctx, virtualServiceOf(r), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{}}}`))); err != nil {
-				return err
-			}
-			if err := sleep(ctx, later/10); err != nil {
-				return err
-			}
+	go func() {
+		for write(ctx) == nil && sleep(ctx, 300*time.Millisecond) == nil { // the end of the test ends it
 		}
-		return nil
-	}
-	if later == 0 {
-		return write()
-	}
-	go func() { _ = write() }() // it is looked for
+	}()
 	return nil
+}
+
+// writeMuchAsOperator writes with the operator's account as fast as the machine can.
+func (r *run) writeMuchAsOperator(ctx context.Context) error {
+	write, err := r.operatorsWrite()
+	if err != nil {
+		return err
+	}
+	const writers, times = 20, 10
+	var all errgroup.Group
+	for range writers {
+		all.Go(func() error {
+			for range times {
+				if err := write(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// moveAtOnceAsOperator adds a subset and leads traffic there, with the operator's account.
+func (r *run) moveAtOnceAsOperator(ctx context.Context) error {
+	operator, err := r.operatorsClient()
+	if err != nil {
+		return err
+	}
+	objects, err := r.list(ctx, client.InNamespace(r.namespace))
+	if err != nil {
+		return err
+	}
+	service := objects[slices.IndexFunc(objects, func(o client.Object) bool { return kindOf(o) == "VirtualService" && owner(o) == patient })].(*networkingv1.VirtualService)
+	host := service.Spec.Http[0].Route[0].Destination.Host
+	for _, object := range objects {
+		rule, is := object.(*networkingv1.DestinationRule)
+		if !is || owner(rule) != patient || rule.Spec.Host != host {
+			continue
+		}
+		subset := client.RawPatch(types.JSONPatchType, []byte(`[{"op": "add", "path": "/spec/subsets/-", "value": {"name": "early"}}]`))
+		if err := operator.Patch(ctx, rule, subset); err != nil {
+			return err
+		}
+		return operator.Patch(ctx, service, client.RawPatch(types.JSONPatchType,
+			[]byte(`[{"op": "replace", "path": "/spec/http/0/route/0/destination/subset", "value": "early"}]`)))
+	}
+	return fmt.Errorf("%s has no DestinationRule for %s", patient, host)
+}
+
+func (r *run) operatorsClient() (client.Client, error) {
+	config := rest.CopyConfig(r.operator)
+	config.QPS = -1
+	return client.New(config, client.Options{Scheme: newScheme()})
+}
+
+// operatorsWrite prepares a write with the operator's account.
+func (r *run) operatorsWrite() (write func(context.Context) error, err error) {
+	operator, err := r.operatorsClient()
+	return func(ctx context.Context) error {
+		return operator.Patch(ctx, virtualServiceOf(r), client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{}}}`)))
+	}, err
 }

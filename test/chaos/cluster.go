@@ -23,7 +23,7 @@ import (
 
 const (
 	operatorNamespace = "externalroute-system"
-	operatorAccount   = "system:serviceaccount:" + operatorNamespace + ":externalroute-controller-manager"
+	operatorAccount   = "system:serviceaccount:" + operatorNamespace + ":externalroute"
 )
 
 // cluster is a control plane that writes down what the operator asks it to write, with the operator's rights in it as users install them.
@@ -36,15 +36,19 @@ type cluster struct {
 	binary        string // the manager
 }
 
-// auditPolicy logs who writes routes and what may be generated for them, whether it succeeds or not.
+// auditPolicy logs who writes routes and what may be generated for them, whether it succeeds or not, and what becomes of Istio's objects.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
+omitManagedFields: true
 rules:
+- level: RequestResponse
+  verbs: [create, update, patch, delete, deletecollection]
+  resources: [{group: networking.istio.io}]
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
-  resources: [{group: networking.externalroute.io}, {group: networking.istio.io}, {group: "", resources: [services, services/status]}]
+  resources: [{group: networking.externalroute.io}, {group: "", resources: [services, services/status]}]
 `
 
 func startCluster(ctx context.Context) (*cluster, error) {
@@ -77,7 +81,7 @@ func (c *cluster) prepare(ctx context.Context) (err error) {
 	if c.Client, err = client.New(c.Config, client.Options{Scheme: newScheme()}); err != nil {
 		return err
 	}
-	root, err := controlplane.LastLine("go", "list", "-m", "-f", "{{.Dir}}")
+	root, err := controlplane.Repository()
 	if err != nil {
 		return err
 	}
@@ -85,7 +89,7 @@ func (c *cluster) prepare(ctx context.Context) (err error) {
 	if output, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("install the operator: %w: %s", err, output)
 	}
-	if _, err := controlplane.LastLine("go", "build", "-o", c.binary, "./cmd/manager"); err != nil {
+	if _, err := controlplane.Run("go", "build", "-buildvcs=false", "-o", c.binary, "./cmd/manager"); err != nil {
 		return err
 	}
 	kubeconfig, err := c.Kubeconfig(operatorAccount, "system:serviceaccounts", "system:serviceaccounts:"+operatorNamespace)

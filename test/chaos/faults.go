@@ -23,6 +23,7 @@ var faults = []fault{
 	{"half-open connections", halfOpenConnections},
 	{"refused requests", refusedRequests},
 	{"late answers", lateAnswers},
+	{"answers lost", answersLost},
 	{"routes out of sight", routesOutOfSight},
 	{"rights missing", rightsMissing},
 	{"fighting writer", fightingWriter},
@@ -62,6 +63,9 @@ func apiServerKilled(ctx context.Context, r *run) error {
 				return err
 			}
 			r.repairs += r.most
+			if err := r.auditMoves(); err != nil { // the log lacks what was committed last
+				return err
+			}
 		}
 		return nil
 	})
@@ -132,26 +136,26 @@ func (r *run) upTo(most time.Duration) time.Duration {
 
 // refusedRequests lets an overloaded or broken API server refuse a third of what the operator asks, with 429 and 5xx.
 func refusedRequests(ctx context.Context, r *run) error {
-	refuser, err := r.behindRefuser(ctx)
+	proxy, err := r.behindProxy(ctx)
 	if err != nil {
 		return err
 	}
-	refuser.refuse(1.0 / 3)
+	proxy.Refuse(1.0 / 3)
 	err = r.meanwhile(ctx, busily, func() error { return sleep(ctx, r.either(6*time.Second, 30*time.Second)) })
-	refuser.refuse(0)
-	r.repairs += int(refuser.refused.Load()) // each may be tried again
-	r.say("%d requests refused", refuser.refused.Load())
+	proxy.Refuse(0)
+	r.repairs += int(proxy.Refused.Load()) // each may be tried again
+	r.say("%d requests refused", proxy.Refused.Load())
 	return err
 }
 
 // lateAnswers lets the answers to the operator's writes come later than the news of what became of the object: somebody deletes it at once.
 func lateAnswers(ctx context.Context, r *run) error {
-	refuser, err := r.behindRefuser(ctx)
+	proxy, err := r.behindProxy(ctx)
 	if err != nil {
 		return err
 	}
-	refuser.answerLate(200 * time.Millisecond)
-	defer refuser.answerLate(0)
+	proxy.AnswerLate(200 * time.Millisecond)
+	defer proxy.AnswerLate(0)
 	for end := time.Now().Add(r.either(4*time.Second, 20*time.Second)); time.Now().Before(end); {
 		objects, err := r.list(ctx, client.InNamespace(r.namespace))
 		if err != nil {
@@ -173,14 +177,47 @@ func lateAnswers(ctx context.Context, r *run) error {
 	return nil
 }
 
-// routesOutOfSight lets the operator see its objects, but not its routes, while routes are deleted and created anew.
-func routesOutOfSight(ctx context.Context, r *run) error {
-	refuser, err := r.behindRefuser(ctx)
+// answersLost commits the operator's writes and closes the connection before it learns so: a share of all writes, and then all writes of one resource at a
+// time, in the middle of moves.
+func answersLost(ctx context.Context, r *run) error {
+	proxy, err := r.behindProxy(ctx)
 	if err != nil {
 		return err
 	}
-	refuser.hide("/externalroutes")
-	defer refuser.hide("")
+	defer proxy.Lose(0, "")
+	for _, c := range []struct {
+		share    float64
+		resource string
+	}{
+		{1.0 / 3, ""}, {1, "/virtualservices/"}, {1, "/destinationrules/"}, {1, "/serviceentries/"}, {1, "/services/"}, {1, "/externalroutes/"},
+	} {
+		proxy.Lost.Store(0)
+		proxy.Lose(c.share, c.resource)
+		if err := r.meanwhile(ctx, 3*busily, func() error { return sleep(ctx, r.either(3*time.Second, 20*time.Second)) }); err != nil {
+			return err
+		}
+		proxy.Lose(0, "")
+		lost := int(proxy.Lost.Load())
+		if lost == 0 {
+			return fmt.Errorf("no answer was lost of the writes of %q", c.resource)
+		}
+		r.repairs += lost // each may be tried again
+		r.say("%d answers lost of writes of %q", lost, c.resource)
+		if err := r.settled(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// routesOutOfSight lets the operator see its objects, but not its routes, while routes are deleted and created anew.
+func routesOutOfSight(ctx context.Context, r *run) error {
+	proxy, err := r.behindProxy(ctx)
+	if err != nil {
+		return err
+	}
+	proxy.Hide("/externalroutes")
+	defer proxy.Hide("")
 	if err := sleep(ctx, 2*time.Second); err != nil { // the other watches are back
 		return err
 	}
@@ -213,24 +250,21 @@ func routesOutOfSight(ctx context.Context, r *run) error {
 	return err
 }
 
-// behindRefuser runs the manager against a refuser, which does nothing yet, until the end of this run.
-func (r *run) behindRefuser(ctx context.Context) (*refuser, error) {
-	refuser, err := newRefuser(r.operator, r.randomOf("refuser"))
+// behindProxy runs the manager against a proxy, which does nothing yet, until the end of this run.
+func (r *run) behindProxy(ctx context.Context) (*controlplane.Proxy, error) {
+	proxy, err := controlplane.NewProxy(r.operator, r.randomOf("proxy"))
 	if err != nil {
 		return nil, err
 	}
-	r.atEnd(func() {
-		refuser.server.CloseClientConnections()
-		refuser.server.Close()
-	})
-	if err := r.replaceManager(refuser.config); err != nil {
+	r.atEnd(proxy.Close)
+	if err := r.replaceManager(proxy.Config); err != nil {
 		return nil, err
 	}
 	r.atEnd(r.manager.kill)                              // before its API server goes
 	if err := r.put(ctx, r.draw(r.most+3)); err != nil { // something that it has to do: then it is at work
 		return nil, err
 	}
-	return refuser, r.settled(ctx)
+	return proxy, r.settled(ctx)
 }
 
 // replaceManager ends the manager and runs another one.

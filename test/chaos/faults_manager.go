@@ -138,7 +138,7 @@ func (r *run) nextLeader(ctx context.Context, last string) (holder string, err e
 // rightsMissing takes rights from the operator, as an administrator does who finds them too many: to look at ConfigMaps, and to write DestinationRules.
 func rightsMissing(ctx context.Context, r *run) error {
 	role := &rbacv1.ClusterRole{}
-	if err := r.Get(ctx, client.ObjectKey{Name: "externalroute-manager-role"}, role); err != nil {
+	if err := r.Get(ctx, client.ObjectKey{Name: "externalroute-manager"}, role); err != nil {
 		return err
 	}
 	whole := role.DeepCopy()

@@ -94,11 +94,8 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 	case *networkingv1.VirtualService:
 		patch["spec"] = map[string]any{"hosts": []any{"fighter.example.org"}, "gateways": []any{"mesh", "fighter"}}
 	}
-	target, kind := &metav1.PartialObjectMetadata{}, kindOf(object)
-	target.APIVersion, target.Kind = networkingv1.SchemeGroupVersion.String(), kind
-	if kind == "Service" {
-		target.APIVersion = "v1"
-	}
+	target := &metav1.PartialObjectMetadata{}
+	target.SetGroupVersionKind(translate.KindOf(object).GVK)
 	target.Namespace, target.Name = object.GetNamespace(), object.GetName()
 	if r.chance.IntN(2) == 0 {
 		raw, err := json.Marshal(patch)
@@ -107,7 +104,7 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 		}
 		return r.Patch(ctx, target, client.RawPatch(types.MergePatchType, raw), client.FieldOwner("fighter"))
 	}
-	patch["apiVersion"], patch["kind"] = target.APIVersion, kind
+	patch["apiVersion"], patch["kind"] = target.APIVersion, target.Kind
 	patch["metadata"].(map[string]any)["uid"] = object.GetUID() // no object of its own, where it has gone meanwhile
 	raw, err := json.Marshal(patch)
 	if err != nil {
@@ -122,7 +119,7 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 
 // quota leaves no room for another VirtualService, nor for another Service. Who asks for one is told, and gets it when there is room.
 func quota(ctx context.Context, r *run) error {
-	stop, err := r.RunControllers("resourcequota-controller")
+	stop, err := r.RunQuotaController()
 	if err != nil {
 		return err
 	}
@@ -176,11 +173,11 @@ func admissionRefusesOne(ctx context.Context, r *run) error {
 	if err := r.Create(ctx, stored, client.DryRunAll); err != nil {
 		return err
 	}
-	objects, refusal := translate.Translate(stored, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+	translation, refusal := translate.Translate(stored, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
 	if refusal != nil {
 		return fmt.Errorf("translate: %s", refusal.Message())
 	}
-	refused := objects.DestinationRules[0]
+	refused := translate.Of[*networkingv1.DestinationRule](translation.Objects)[0]
 	policy := &admissionv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: "refuses-one"},
 		Spec: admissionv1.ValidatingAdmissionPolicySpec{

@@ -19,8 +19,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// takenService is the Service of somebody else's that a route serves.
-func takenService(i int) string { return fmt.Sprintf("taken-%02d", i) }
+const takenPrefix = "taken-"
+
+// takenService is the Service of another user that a route serves.
+func takenService(i int) string { return fmt.Sprintf(takenPrefix+"%02d", i) }
 
 // plantForeign puts objects of other people's into a namespace: those that routes refer to, and others of the kinds that the operator writes, with
 // names, hosts and labels like its own.

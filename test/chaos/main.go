@@ -83,8 +83,8 @@ func (b *bench) tally(faults int) error {
 		}
 		return n
 	}
-	line := fmt.Sprintf("chaos: %d faults, %d kills, %d routes audited, %d lost or wrong, %d left over, %d foreign touched, %d untrue, %d dangling, %d hot, %.1f writes an act",
-		faults, b.killed, b.audited, of(lost, wrong), of(leftOver), of(foreignTouched), of(untrue), of(dangling), of(hot), float64(b.written)/float64(max(1, b.acts)))
+	line := fmt.Sprintf("chaos: %d faults, %d kills, %d routes audited, %d lost or wrong, %d left over, %d foreign touched, %d untrue, %d dangling, %d hasty, %d hot, %.1f writes an act",
+		faults, b.killed, b.audited, of(lost, wrong), of(leftOver), of(foreignTouched), of(untrue), of(dangling), of(hasty), of(hot), float64(b.written)/float64(max(1, b.acts)))
 	fmt.Println(line)
 	if len(b.found) > 0 {
 		return fmt.Errorf("%d findings, with seed %d", len(b.found), b.seed)

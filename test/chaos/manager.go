@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/externalroute/externalroute/test/controlplane"
 )
 
 // settle is shorter than in production, so that many moves fit into a run.
@@ -27,7 +27,7 @@ type manager struct {
 // startManager runs the operator against an API server, or what stands before it.
 func (c *cluster) startManager(target *rest.Config, flags ...string) (*manager, error) {
 	kubeconfig := filepath.Join(c.Dir, "operator.kubeconfig")
-	if err := clientcmd.WriteToFile(kubeconfigOf(target), kubeconfig); err != nil {
+	if err := controlplane.WriteKubeconfig(target, kubeconfig); err != nil {
 		return nil, err
 	}
 	log, err := os.OpenFile(filepath.Join(c.Dir, "manager.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -64,16 +64,5 @@ func (m *manager) died() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-func kubeconfigOf(config *rest.Config) clientcmdapi.Config {
-	return clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{"chaos": {
-			Server: config.Host, CertificateAuthorityData: config.CAData, TLSServerName: config.ServerName,
-		}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"operator": {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"chaos": {Cluster: "chaos", AuthInfo: "operator"}},
-		CurrentContext: "chaos",
 	}
 }

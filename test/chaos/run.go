@@ -14,7 +14,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
 // fault is something that befalls the cluster while a user works with routes.
@@ -170,14 +174,54 @@ func (r *run) heal(ctx context.Context) (took time.Duration, err error) {
 		return 0, err
 	}
 	r.findings = append(r.findings, r.before.touched(after)...)
-	return took, r.quiet(ctx)
+	if err := r.quiet(ctx); err != nil {
+		return 0, err
+	}
+	return took, r.auditMoves()
 }
 
-// quiet looks whether the operator writes although nobody else does, and how much it wrote before.
-func (r *run) quiet(ctx context.Context) error {
-	if err := sleep(ctx, 2*settle+500*time.Millisecond); err != nil { // what is left to be cleaned up after a move
+// auditMoves judges what was written since the last call, and knows nothing of what was before.
+func (r *run) auditMoves() error {
+	if _, _, err := r.count(); err != nil {
 		return err
 	}
+	r.findings = append(r.findings, auditMoves(r.writes.changes, settle)...)
+	r.writes.changes = nil
+	return nil
+}
+
+// quiet brings the operator to rest, and watches it then.
+func (r *run) quiet(ctx context.Context) error {
+	if err := r.pass(ctx); err != nil {
+		return err
+	}
+	return r.watchRest(ctx)
+}
+
+// pass waits until the operator has reconciled every route once more: what it had to do when the cluster was as its routes ask for is done then.
+func (r *run) pass(ctx context.Context) error {
+	var routes v1alpha1.ExternalRouteList
+	if err := r.List(ctx, &routes, client.InNamespace(r.namespace)); err != nil {
+		return err
+	}
+	for i := range routes.Items {
+		route := &routes.Items[i]
+		for _, value := range []string{"false", "null"} { // one of the two is an edit that means nothing
+			before := route.Generation
+			patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"suspend":`+value+`}}`))
+			if err := r.Patch(ctx, route, patch); err != nil {
+				return err
+			}
+			if route.Generation > before {
+				break
+			}
+		}
+	}
+	return r.settled(ctx)
+}
+
+// watchRest finds what the operator writes although no other client does, and whether it wrote too much before.
+func (r *run) watchRest(ctx context.Context) error {
 	if _, _, err := r.count(); err != nil {
 		return err
 	}
@@ -190,7 +234,7 @@ func (r *run) quiet(ctx context.Context) error {
 	}
 	if len(others) > 0 { // the garbage collector, say
 		r.say("somebody else wrote, though the user did nothing: %v", others)
-		return r.quiet(ctx)
+		return r.watchRest(ctx)
 	}
 	times := map[write]int{}
 	for _, w := range operators {

@@ -5,17 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
-	"io"
-	stdlog "log"
-	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -72,92 +62,4 @@ func (w *wire) disturb(toxics ...toxic) (calm func(), err error) {
 		}
 	}
 	return calm, nil
-}
-
-// refuser is an HTTP proxy before the API server which answers some of the requests itself, as an API server does that is overloaded or broken.
-type refuser struct {
-	server *httptest.Server
-	config *rest.Config // of an operator that talks to it
-
-	mu      sync.Mutex
-	random  *rand.Rand
-	share   float64 // of the requests that are refused
-	late    time.Duration
-	hidden  string // what cannot be looked at: a part of the path
-	refused atomic.Int64
-}
-
-func newRefuser(target *rest.Config, random *rand.Rand) (*refuser, error) {
-	to, _, err := rest.DefaultServerUrlFor(target)
-	if err != nil {
-		return nil, err
-	}
-	transport, err := rest.TransportFor(target) // with the operator's certificate: a client's own does not pass a proxy that ends TLS
-	if err != nil {
-		return nil, err
-	}
-	f := &refuser{random: random}
-	proxy := httputil.NewSingleHostReverseProxy(to)
-	proxy.ModifyResponse = func(response *http.Response) error {
-		if response.Request.Method != http.MethodGet {
-			time.Sleep(f.lateness())
-		}
-		return nil
-	}
-	proxy.Transport, proxy.FlushInterval, proxy.ErrorLog = transport, -1, stdlog.New(io.Discard, "", 0)
-	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if status := f.verdict(r); status != 0 {
-			f.refused.Add(1)
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, http.StatusText(status), status)
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	f.server.Config.ErrorLog = stdlog.New(io.Discard, "", 0)
-	f.server.StartTLS()
-	f.config = &rest.Config{Host: f.server.URL, TLSClientConfig: rest.TLSClientConfig{
-		CAData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw}),
-	}}
-	return f, nil
-}
-
-// verdict is the status with which the next request is refused, or 0.
-func (f *refuser) verdict(r *http.Request) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.hidden != "" && r.Method == http.MethodGet && strings.Contains(r.URL.Path, f.hidden) {
-		return http.StatusServiceUnavailable
-	}
-	if f.random.Float64() >= f.share {
-		return 0
-	}
-	return []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}[f.random.IntN(5)]
-}
-
-// lateness is how late answers to writes come. Watches tell what they did in time.
-func (f *refuser) lateness() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.late
-}
-
-// hide cuts all connections, and lets only those watches begin anew that are not of a resource.
-func (f *refuser) hide(resource string) {
-	f.mu.Lock()
-	f.hidden = resource
-	f.mu.Unlock()
-	f.server.CloseClientConnections()
-}
-
-func (f *refuser) answerLate(late time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.late = late
-}
-
-func (f *refuser) refuse(share float64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.share = share
 }

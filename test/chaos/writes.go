@@ -45,6 +45,8 @@ type writes struct {
 	reader *bufio.Reader
 	half   string // of a line that is still being written
 	paces  map[string]pace
+	// changes are what was committed in the namespaces that were asked for.
+	changes []change
 }
 
 // writesFromNow begins at the end of what the log holds.
@@ -80,6 +82,15 @@ func (w *writes) next(namespace string) (operators, others []write, err error) {
 		one.object = strings.TrimSuffix(event.ObjectRef.Resource+"/"+event.ObjectRef.Name+"/"+event.ObjectRef.Subresource, "/")
 		if event.ResponseStatus != nil {
 			one.code = event.ResponseStatus.Code
+		}
+		if one.namespace == namespace {
+			c, err := changeOf(&event)
+			if err != nil {
+				return nil, nil, err
+			}
+			if c != nil {
+				w.changes = append(w.changes, *c)
+			}
 		}
 		switch {
 		case one.namespace != namespace:

@@ -51,7 +51,7 @@ func startCluster(t *testing.T, options controlplane.Options) *cluster {
 	if c.client, err = client.New(plane.Config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	c.run(t, "workloads", filepath.Join(plane.Assets, "kube-controller-manager"),
+	c.run(t, "workloads", filepath.Join(tools, "kube-controller-manager"),
 		"--kubeconfig="+plane.KubeconfigFile, "--leader-elect=false", "--secure-port=0",
 		"--controllers=deployment-controller,replicaset-controller,node-lifecycle-controller,disruption-controller,clusterrole-aggregation-controller")
 	c.run(t, "scheduler", filepath.Join(tools, "kube-scheduler"), "--kubeconfig="+plane.KubeconfigFile, "--leader-elect=false", "--secure-port=0")
@@ -132,7 +132,10 @@ func (c *cluster) helm(t *testing.T, kubeconfig string, args ...string) string {
 
 func helmCommand(t *testing.T, kubeconfig string, args ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), append(args, "--timeout=2m")...)
+	if args[0] != "get" { // which waits for nothing
+		args = append(args, "--timeout=5m")
+	}
+	command := exec.CommandContext(t.Context(), filepath.Join(tools, "helm"), args...)
 	home := t.TempDir()
 	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	return command
@@ -140,7 +143,7 @@ func helmCommand(t *testing.T, kubeconfig string, args ...string) *exec.Cmd {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); !holds(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it never happened that %s", what)
 		}

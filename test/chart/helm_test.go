@@ -132,9 +132,13 @@ func read(t *testing.T, file string) []byte {
 // valuesFiles are the files with which the chart is tried.
 func valuesFiles(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(chart + "/ci/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("found no values files: %v", err)
+	var files []string
+	for _, pattern := range []string{"/ci/*.yaml", "/values-*.yaml"} {
+		found, err := filepath.Glob(chart + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("found no values files %s: %v", pattern, err)
+		}
+		files = append(files, found...)
 	}
 	return files
 }

@@ -33,7 +33,7 @@ func TestARelease(t *testing.T) {
 	c.helm(t, c.KubeconfigFile, append([]string{"install", "externalroute", previousChart(t), "--namespace=operators", "--wait"}, first.values()...)...)
 	manager := c.runManager(t, release, first)
 	c.kubectl(t, "apply", "--namespace=shop", "--filename="+root+"/config/samples/smallest.yaml")
-	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=1m", "externalroute/webserver")
+	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=5m", "externalroute/webserver")
 	installed := c.everythingOf(t, "shop", "webserver")
 	if len(installed) != 5 {
 		t.Fatalf("a route, a Service and three objects of Istio were to be there: %v", installed)
@@ -42,7 +42,7 @@ func TestARelease(t *testing.T) {
 
 	second := freePorts(t)
 	notes := c.helm(t, c.KubeconfigFile, append([]string{
-		"upgrade", "externalroute", chart, "--namespace=operators", "--wait", "--set=replicaCount=2", "--set=podDisruptionBudget.enabled=true",
+		"upgrade", "externalroute", chart, "--namespace=operators", "--wait", "--values=" + chart + "/values-ha.yaml",
 	}, second.values()...)...)
 	if !strings.Contains(notes, "kubectl -n operators rollout status deployment/externalroute") {
 		t.Errorf("the notes do not say the next command:\n%s", notes)
@@ -53,8 +53,8 @@ func TestARelease(t *testing.T) {
 		t.Errorf("the upgrade changed:\n%s", diff)
 	}
 	c.kubectl(t, "patch", "--namespace=shop", "externalroute/webserver", "--type=merge", `--patch={"spec":{"port":8080}}`)
-	c.kubectl(t, "wait", "--namespace=shop", "--for=jsonpath={.spec.ports[0].port}=8080", "--timeout=1m", "service/webserver")
-	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=1m", "externalroute/webserver")
+	c.kubectl(t, "wait", "--namespace=shop", "--for=jsonpath={.spec.ports[0].port}=8080", "--timeout=5m", "service/webserver")
+	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=5m", "externalroute/webserver")
 	upgraded := c.everythingOf(t, "shop", "webserver")
 	manager.stop()
 
@@ -209,7 +209,7 @@ func TestSomeNamespaces(t *testing.T) {
 	}
 	name := routeOf(t, "custom-ca.yaml")
 	for _, namespace := range []string{"billing", "shop"} {
-		c.kubectl(t, "wait", "--namespace="+namespace, "--for=condition=Programmed", "--timeout=1m", "externalroute/"+name)
+		c.kubectl(t, "wait", "--namespace="+namespace, "--for=condition=Programmed", "--timeout=5m", "externalroute/"+name)
 	}
 	if reason := c.reason(t, "elsewhere", name); reason != v1alpha1.ReasonPending {
 		t.Errorf("a route that nobody serves says %s", reason)

@@ -25,7 +25,7 @@ import (
 // program builds the manager once.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(tools, "manager")
-	command := exec.Command("go", "build", "-o", path, "./cmd/manager")
+	command := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/manager")
 	command.Dir, command.Stderr = root, os.Stderr
 	return path, command.Run()
 })

@@ -19,7 +19,7 @@ type rights map[string]string
 
 // shipped are all rights that anybody gets from config/default or from the chart. A right more is a decision, and changes this table.
 var shipped = map[string]rights{
-	"manager-role": {
+	"manager": {
 		"configmaps.":          "list watch",
 		"services.":            "create delete list patch watch",
 		"events.events.k8s.io": "create patch",
@@ -31,36 +31,32 @@ var shipped = map[string]rights{
 		"virtualservices.networking.istio.io":                   "create delete list patch watch",
 		"httproutes.gateway.networking.k8s.io":                  "list watch",
 	},
-	"leader-election-role": {
+	"leader-election": {
 		"leases.coordination.k8s.io": "create get list patch update watch",
 		"events.":                    "create patch",
 		"events.events.k8s.io":       "create patch",
 	},
-	"metrics-auth-role": {
+	"metrics-auth": {
 		"tokenreviews.authentication.k8s.io":        "create",
 		"subjectaccessreviews.authorization.k8s.io": "create",
 	},
 	"metrics-reader": {"/metrics": "get"},
-	"viewer-role": {
+	"viewer": {
 		"externalroutes.networking.externalroute.io":        "get list watch",
 		"externalroutes/status.networking.externalroute.io": "get",
 	},
-	"editor-role": {
+	"editor": {
 		"externalroutes.networking.externalroute.io":        "create delete deletecollection get list patch update watch",
 		"externalroutes/status.networking.externalroute.io": "get",
 	},
-	"admin-role": {
+	"admin": {
 		"externalroutes.networking.externalroute.io":        "create delete deletecollection get list patch update watch",
 		"externalroutes/status.networking.externalroute.io": "get",
 	},
 }
 
 func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
-	want := map[string]rights{}
-	for name, allowed := range shipped {
-		want[strings.TrimSuffix(name, "-role")] = allowed
-	}
-	inSomeNamespaces := maps.Clone(want)
+	inSomeNamespaces := maps.Clone(shipped)
 	for _, name := range []string{"metrics-auth", "metrics-reader", "viewer", "editor", "admin"} {
 		delete(inSomeNamespaces, name)
 	}
@@ -68,8 +64,8 @@ func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
 		manifests []byte
 		want      map[string]rights
 	}{
-		"config/default":             {kustomize(t, "config/default"), want},
-		"the chart":                  {render(t), want},
+		"config/default":             {kustomize(t, "config/default"), shipped},
+		"the chart":                  {render(t), shipped},
 		"the chart, some namespaces": {render(t, valuesOf("namespaces")), inSomeNamespaces},
 		"the chart, somebody else's": {render(t, valuesOf("least")), map[string]rights{}},
 	} {
@@ -79,7 +75,7 @@ func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
 				if kind := object.GetKind(); kind != "Role" && kind != "ClusterRole" {
 					continue
 				}
-				role := strings.TrimSuffix(strings.TrimPrefix(object.GetName(), "externalroute-"), "-role")
+				role := strings.TrimPrefix(object.GetName(), "externalroute-")
 				allowed := rightsOf(t, object)
 				if others, found := got[role]; found && !maps.Equal(others, allowed) {
 					t.Errorf("%s differs from namespace to namespace", role)
@@ -138,7 +134,7 @@ func TestBindingsAreTheOperatorsAlone(t *testing.T) {
 		account   string
 		bindings  int
 	}{
-		"config/default":             {kustomize(t, "config/default"), "externalroute-system/externalroute-controller-manager", 3},
+		"config/default":             {kustomize(t, "config/default"), "externalroute-system/externalroute", 3},
 		"the chart":                  {render(t), "operators/externalroute", 3},
 		"the chart, some namespaces": {render(t, valuesOf("namespaces")), "operators/externalroute", 3},
 	} {

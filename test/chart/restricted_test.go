@@ -53,5 +53,5 @@ func TestConfigRollsOut(t *testing.T) {
 	if got := c.kubectl(t, "get", "namespace/externalroute-system", `--output=jsonpath={.metadata.labels.pod-security\.kubernetes\.io/enforce}`); got != "restricted" {
 		t.Errorf("the namespace enforces %q", got)
 	}
-	c.kubectl(t, "rollout", "status", "--namespace=externalroute-system", "--timeout=2m", "deployment/externalroute-controller-manager")
+	c.kubectl(t, "rollout", "status", "--namespace=externalroute-system", "--timeout=5m", "deployment/externalroute")
 }

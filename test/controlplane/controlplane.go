@@ -1,5 +1,5 @@
-// Package controlplane starts a real Kubernetes control plane on this machine for tests and the demo: etcd, kube-apiserver, and
-// kube-controller-manager, whose garbage collector makes deletion real. It knows nothing of routes but their CRD.
+// Package controlplane starts a real Kubernetes control plane on this machine for tests and the demo: etcd, kube-apiserver, and the controllers of
+// Kubernetes that make deletion real. It knows nothing of routes but their CRD.
 package controlplane
 
 import (
@@ -35,7 +35,7 @@ type Options struct {
 type ControlPlane struct {
 	Config         *rest.Config // the admin's
 	KubeconfigFile string       // the admin's, for other processes
-	Assets         string       // the folder of kube-apiserver, etcd, kube-controller-manager and kubectl
+	Assets         string       // the folder of kube-apiserver, etcd, kubectl and the controllers
 	Dir            string       // kubeconfigs and logs
 	Etcd           string       // etcd's URL
 

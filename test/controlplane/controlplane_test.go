@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/test/controlplane"
@@ -47,14 +49,12 @@ func TestAControlPlane(t *testing.T) {
 		if err := cluster.Delete(t.Context(), owner); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-			err := cluster.Get(t.Context(), client.ObjectKeyFromObject(owned), owned)
-			if apierrors.IsNotFound(err) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("it is still there: %v", err)
-			}
+		err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
+			err := cluster.Get(ctx, client.ObjectKeyFromObject(owned), owned)
+			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+		})
+		if err != nil {
+			t.Fatalf("it is still there: %v", err)
 		}
 	})
 

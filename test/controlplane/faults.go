@@ -20,7 +20,7 @@ import (
 const (
 	APIServer   = "kube-apiserver"
 	Etcd        = "etcd"
-	Controllers = "kube-controller-manager"
+	Controllers = "controllers"
 )
 
 // Kill ends a process at once, as a node that dies does. The function that it returns starts it again, on the same ports and data and with the same
@@ -62,19 +62,24 @@ func (c *ControlPlane) Pause(name string) (resume func() error, err error) {
 	return func() error { return syscall.Kill(pid, syscall.SIGCONT) }, nil
 }
 
-// RunControllers runs more of kube-controller-manager's controllers than every control plane has, until the function that it returns is called.
-func (c *ControlPlane) RunControllers(names ...string) (stop func(), err error) {
-	log, err := os.Create(filepath.Join(c.Dir, strings.Join(names, "-")+".log"))
+// RunQuotaController compiles and runs Kubernetes' controller of resource quotas, which no control plane has by itself, until the function that it returns
+// is called.
+func (c *ControlPlane) RunQuotaController() (stop func(), err error) {
+	const name = "quota-controller"
+	binary := filepath.Join(c.Dir, name+"-binary")
+	if _, err := Run("go", "build", "-C", "hack/controlplane", "-buildvcs=false", "-tags=quota", "-o", binary, "./controllers"); err != nil {
+		return nil, err
+	}
+	path, log, err := c.leash(name, binary)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	command := exec.Command(filepath.Join(c.Dir, Controllers), // leashed already
-		"--kubeconfig="+c.KubeconfigFile, "--controllers="+strings.Join(names, ","), "--leader-elect=false", "--secure-port=0")
+	command := exec.Command(path, "--kubeconfig="+c.KubeconfigFile, "--controllers=resourcequota")
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", strings.Join(names, ", "), err)
+		return nil, fmt.Errorf("start the %s: %w", name, err)
 	}
 	return func() {
 		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL)

@@ -39,10 +39,14 @@ func (c *ControlPlane) holdLifeline() error {
 	return err
 }
 
-// leashed returns the path of a program that runs the named binary for as long as this process lives, and a file for its log.
+// leashed returns the path of a program that runs the named binary of the control plane for as long as this process lives, and a file for its log.
 func (c *ControlPlane) leashed(name string) (path string, log *os.File, err error) {
+	return c.leash(name, filepath.Join(c.Assets, name))
+}
+
+func (c *ControlPlane) leash(name, binary string) (path string, log *os.File, err error) {
 	path = filepath.Join(c.Dir, name)
-	script := fmt.Sprintf(leash, filepath.Join(c.Assets, name), c.lifeline.Name())
+	script := fmt.Sprintf(leash, binary, c.lifeline.Name())
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil { //nolint:gosec // it must be executable
 		return "", nil, err
 	}
@@ -93,18 +97,14 @@ func (c *ControlPlane) startAPIServer(address string) error {
 }
 
 func (c *ControlPlane) startControllers() error {
-	path, log, err := c.leashed("kube-controller-manager")
+	path, log, err := c.leashed(Controllers)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	c.controllers = exec.Command(path,
 		"--kubeconfig="+c.KubeconfigFile,
-		"--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,serviceaccount-token-controller",
 		"--service-account-private-key-file="+filepath.Join(c.environment.ControlPlane.APIServer.CertDir, "sa-signer.key"),
-		"--kube-api-qps=500", "--kube-api-burst=1000", // with the defaults the garbage collector needs minutes for a large test
-		"--leader-elect=false",
-		"--secure-port=0",
 	)
 	c.controllers.Stdout, c.controllers.Stderr = log, log
 	c.controllers.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for us, who end them in order
@@ -138,7 +138,7 @@ func (c *ControlPlane) stopControllers() error {
 	}
 	group := -c.controllers.Process.Pid
 	if err := syscall.Kill(group, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("stop kube-controller-manager: %w", err)
+		return fmt.Errorf("stop the controllers: %w", err)
 	}
 	late := time.AfterFunc(20*time.Second, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
 	defer late.Stop()

@@ -68,11 +68,11 @@ func blocks(t *testing.T, page string) []block {
 
 // Commands are marked as such, so that none of them is passed over: sh and console are run, and the others hold none.
 func TestEveryFenceNamesALanguage(t *testing.T) {
-	known := map[string]bool{"sh": true, "console": true, "yaml": true, "promql": true}
+	known := map[string]bool{"sh": true, "console": true, "yaml": true, "promql": true, "mermaid": true}
 	for _, page := range documents(t) {
 		for _, b := range blocks(t, page) {
 			if !known[b.language] {
-				t.Errorf("%s:%d: the language is %q: want sh, console, yaml or promql", page, b.line, b.language)
+				t.Errorf("%s:%d: the language is %q: want sh, console, yaml, promql or mermaid", page, b.line, b.language)
 			}
 		}
 	}

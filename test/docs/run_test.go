@@ -90,10 +90,10 @@ func newStage(t *testing.T) *stage {
 		}
 	})
 	s := &stage{plane: plane, programs: t.TempDir(), cache: t.TempDir()}
-	s.must(t, exec.CommandContext(t.Context(), "go", "build", "-o", s.programs, "../../cmd/..."))
+	s.must(t, exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", s.programs, "../../cmd/..."))
 	s.must(t, plane.Kubectl(t.Context(), "apply", "--server-side", "-k", root+"/config/default"))
 	s.startOperator(t)
-	s.must(t, plane.Kubectl(t.Context(), "wait", "--for=create", "--timeout=1m", // some pages look at it
+	s.must(t, plane.Kubectl(t.Context(), "wait", "--for=create", "--timeout=5m", // some pages look at it
 		"--namespace=externalroute-system", "lease/externalroute.networking.externalroute.io"))
 	return s
 }
@@ -112,7 +112,7 @@ const leash = `(read -r _ <&3; kill $$) & exec "$@" 3<&-`
 func (s *stage) startOperator(t *testing.T) {
 	t.Helper()
 	const namespace = "externalroute-system"
-	kubeconfig, err := s.plane.Kubeconfig("system:serviceaccount:"+namespace+":externalroute-controller-manager",
+	kubeconfig, err := s.plane.Kubeconfig("system:serviceaccount:"+namespace+":externalroute",
 		"system:serviceaccounts", "system:serviceaccounts:"+namespace)
 	if err != nil {
 		t.Fatal(err)
@@ -162,8 +162,15 @@ func (s *stage) play(t *testing.T, page string, steps []step) {
 	}
 	script := strings.Builder{}
 	fmt.Fprintf(&script, `set -euo pipefail
-git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | (mkdir %[1]q/repository; tar -xf - -C %[1]q/repository)
+files() { # a source archive has no history, and git does not read that of another user
+  if git rev-parse --git-dir >/dev/null 2>&1; then git ls-files -z --cached --others --exclude-standard; else find . -path ./bin -prune -o -type f -print0; fi
+}
+files | tar --null -T - -cf - | (mkdir %[1]q/repository; tar -xf - -C %[1]q/repository)
 cd %[1]q/repository
+kubectl() { # on a busy machine, waiting may take longer than a reader would wait
+  if [[ $1 == wait ]]; then set -- "$@" --timeout=5m; fi
+  command kubectl "$@"
+}
 kubectl create namespace %[2]q
 kubectl config set-context --current --namespace %[2]q
 `, folder, namespace)

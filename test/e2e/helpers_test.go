@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +26,7 @@ func begin(t *testing.T, namespace string) *bench.App {
 // ready waits until the operator says so of every route of a namespace, and returns what it says then.
 func ready(t *testing.T, namespace string) {
 	t.Helper()
-	kubectl(t, "", "wait", "--namespace", namespace, "--for=condition=Ready", "externalroutes", "--all", "--timeout=30s")
+	kubectl(t, "", "wait", "--namespace", namespace, "--for=condition=Ready", "externalroutes", "--all", "--timeout=120s")
 }
 
 // condition reads a condition of a route as "Status Reason: message", or nothing when it is absent.
@@ -36,16 +39,45 @@ func condition(t *testing.T, namespace, route, condition string) string {
 // becomes waits until a condition of a route begins with the words.
 func becomes(t *testing.T, namespace, route, kind, words string) {
 	t.Helper()
-	var last string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if last = condition(t, namespace, route, kind); strings.HasPrefix(last, words) {
+	await(t, fmt.Sprintf("%s of %s/%s to be %q", kind, namespace, route, words), func() (string, bool) {
+		last := condition(t, namespace, route, kind)
+		return last, strings.HasPrefix(last, words)
+	})
+}
+
+// await asks until the answer is yes, for far longer than it takes on a busy machine.
+func await(t *testing.T, what string, ask func() (state string, done bool)) {
+	t.Helper()
+	var state string
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var done bool
+		if state, done = ask(); done {
 			return
 		}
 	}
-	t.Fatalf("%s of %s/%s is %q, not %q", kind, namespace, route, last, words)
+	t.Fatalf("waited for %s, but it is %s", what, state)
 }
 
-// answers sends GET requests until the answer is 200 with the body, for half a minute.
+var marks atomic.Int64
+
+// arrived waits until the sidecar of an app has everything that was written before: a mark of each kind comes after it on the way through istiod.
+func arrived(t *testing.T, app *bench.App) {
+	t.Helper()
+	mark := strconv.FormatInt(marks.Add(1), 10)
+	apply(t, app.Namespace, "mark.yaml", "MARK", mark)
+	answers(t, app, "http://mark/", mark)
+	cluster := fmt.Sprintf("outbound|443|mark|mark-%s.example.com::", mark)
+	await(t, "the cluster "+cluster, func() (string, bool) { return "missing", strings.Contains(app.Admin(t, "clusters"), cluster) })
+}
+
+// generated lists the operator's objects of a namespace that are Istio's.
+func generated(t *testing.T, namespace string) []string {
+	t.Helper()
+	return strings.Fields(kubectl(t, "", "get", "serviceentries,destinationrules,virtualservices", "--namespace", namespace,
+		"--selector", "app.kubernetes.io/managed-by=externalroute", "-o", "name"))
+}
+
+// answers sends GET requests until the answer is 200 with the body.
 func answers(t *testing.T, app *bench.App, url, body string) {
 	t.Helper()
 	last, ok := app.Until(t.Context(), url, func(r bench.Response) bool { return r.Err == nil && r.Status == http.StatusOK && r.Body == body })

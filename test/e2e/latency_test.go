@@ -85,7 +85,7 @@ func watchVirtualServices(t *testing.T, namespace string) <-chan time.Time {
 
 func firstAnswer(t *testing.T, app *bench.App, url, body string) time.Time {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if app.Fresh(t.Context(), url).Body == body {
 			return time.Now()
 		}

@@ -28,8 +28,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	begin := time.Now()
-	b, err := bench.Start()
+	if err := bench.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	b, err := bench.Start(func(part string, took time.Duration) { fmt.Printf("%5.1f s  %s\n", took.Seconds(), part) })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -39,7 +42,7 @@ func run(m *testing.M) int {
 	signal.Notify(interrupt, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupt
-		_ = b.Stop(true) // what is left is swept by the next run
+		_ = b.Stop(true) // the exit ends what it leaves
 		fmt.Fprintln(os.Stderr, "interrupted; logs:", b.Dir)
 		os.Exit(130)
 	}()
@@ -47,7 +50,6 @@ func run(m *testing.M) int {
 	if err := b.StartOperator(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		fmt.Printf("the bench was up in %.1f s\n", time.Since(begin).Seconds())
 		code = m.Run()
 	}
 	if err := b.Stop(code != 0); err != nil {

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/externalroute/externalroute/test/controlplane"
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
 
@@ -85,8 +86,12 @@ type randomRoute struct {
 func randomRoutes(t *testing.T, from, seeds int, flags ...string) func(yield func(randomRoute) bool) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "cases")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./test/random/cases")
-	build.Dir = bench.Repository()
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "./test/random/cases")
+	repository, err := controlplane.Repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	build.Dir = repository
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the generator: %v: %s", err, output)
 	}
@@ -225,7 +230,7 @@ func (b *batchOfRoutes) try(t *testing.T) (problem string) {
 			}
 		}
 		var missing []string
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(300 * time.Millisecond) {
 			if refused := refusals.FindAllString(app.Admin(t, "stats?filter=update_rejected"), -1); len(refused) > 0 {
 				problem = "Envoy refuses it: " + strings.Join(append(refused, details.FindAllString(app.Admin(t, "config_dump"), -1)...), "\n")
 				return

@@ -29,8 +29,10 @@ func TestTheBench(t *testing.T) {
 	})
 	t.Run("a load sees requests that fail", func(t *testing.T) {
 		load := app.Load("http://webserver/")
+		more(t, load)
 		kubectl(t, "", "delete", "destinationrule", "webserver", "--namespace", namespace)
 		refuses(t, app, "http://webserver/", http.StatusServiceUnavailable)
+		more(t, load)
 		if report := load.Stop(); report.Failed == 0 || report.Failed == report.Total {
 			t.Errorf("%s", report)
 		}

@@ -5,7 +5,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
@@ -25,10 +24,10 @@ func TestAnAppThatSpeaksTLSItself(t *testing.T) {
 				apply(t, namespace, "registry-only.yaml")
 				isBroken(t, app, direct)
 			}
-			// For half a second, since a change that breaks something needs a moment.
 			asBefore := func(t *testing.T) {
 				t.Helper()
-				for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				arrived(t, app)
+				for range 20 {
 					if r := app.Fresh(t.Context(), direct); (r.Body == works) == closed {
 						t.Fatal(r)
 					}

@@ -62,12 +62,11 @@ func TestOnlyTheRightServerIsSpokenTo(t *testing.T) {
 // A new cluster answers 503 for a moment before its name is resolved: only a handshake that failed proves something.
 func untilHandshakeFails(t *testing.T, app *bench.App, url string, u *bench.Upstream) bool {
 	t.Helper()
-	for range 100 {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if failures := u.FailedHandshakes(); len(failures) > 0 {
 			t.Log(failures[0])
 			return true
 		}
-		time.Sleep(20 * time.Millisecond)
 		app.Fresh(t.Context(), url)
 	}
 	return false

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +30,8 @@ func TestProtocols(t *testing.T) {
 	api := mesh.Serve(t, &bench.Upstream{Host: "api.example.com"})
 	ports := mesh.Serve(t, &bench.Upstream{Host: "ports.example.com", Port: 8443})
 	plain := mesh.Serve(t, &bench.Upstream{Host: "plain.example.com", Plain: true})
-	more := make(chan struct{})
-	mesh.Serve(t, &bench.Upstream{Host: "stream.example.com", Handler: streams(more)})
+	next := make(chan struct{})
+	mesh.Serve(t, &bench.Upstream{Host: "stream.example.com", Handler: streams(next)})
 	healthy := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(healthy, health.NewServer())
 	remote := mesh.Serve(t, &bench.Upstream{Host: "grpc.example.com", Handler: healthy})
@@ -112,14 +113,14 @@ func TestProtocols(t *testing.T) {
 				t.Fatal(lines.Err())
 			}
 			same(t, "line", lines.Text(), fmt.Sprint(i))
-			more <- struct{}{} // the next one is not written before this one was read
+			next <- struct{}{} // the next one is not written before this one was read
 		}
 	})
-	t.Run("1,000 requests at once", func(t *testing.T) {
+	t.Run("1,000 requests at once, each of which waits for the others", func(t *testing.T) {
 		sender := app.Client(nil)
 		defer sender.CloseIdleConnections()
 		var all sync.WaitGroup
-		failures := make(chan error, 1000)
+		failures := make(chan error, crowd)
 		for range cap(failures) {
 			all.Go(func() { failures <- status(t.Context(), sender, "http://stream/wait") })
 		}
@@ -144,22 +145,18 @@ func TestDNSThatChanges(t *testing.T) {
 	last(t, old)
 
 	load := app.Load("http://life/moved")
-	time.Sleep(time.Second)
+	more(t, load)
 	mesh.DNS.Set("one.example.com", 5*time.Second, 0, other.Address)
 	begin := time.Now()
-	for other.Total() == 0 && time.Since(begin) < 30*time.Second {
-		time.Sleep(10 * time.Millisecond)
-	}
+	await(t, "the new address to be used", func() (string, bool) { return "not used", other.Total() > 0 })
 	t.Logf("the new address was used after %.1f s (time to live 5 s)", time.Since(begin).Seconds())
-	time.Sleep(time.Second)
 	lostNothing(t, load, "one.example.com")
-	if other.Total() == 0 {
-		t.Error("the new address was never used")
-	}
 }
 
+const crowd = 1000
+
 // streams is a server for what is more than a question and an answer.
-func streams(more <-chan struct{}) http.Handler {
+func streams(next <-chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
@@ -187,10 +184,20 @@ func streams(more <-chan struct{}) http.Handler {
 		for i := range 3 {
 			fmt.Fprintln(w, i)
 			_ = http.NewResponseController(w).Flush()
-			<-more
+			<-next
 		}
 	})
-	mux.HandleFunc("/wait", func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond) })
+	var waiting atomic.Int64
+	all := make(chan struct{})
+	mux.HandleFunc("/wait", func(_ http.ResponseWriter, r *http.Request) { // for the others
+		if waiting.Add(1) == crowd {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-r.Context().Done():
+		}
+	})
 	return mux
 }
 

@@ -16,7 +16,7 @@ func TestNeighbours(t *testing.T) {
 	host := mesh.Serve(t, &bench.Upstream{Host: "shared.example.com"})
 	mesh.Serve(t, &bench.Upstream{Host: host.Host, Port: 8443, Address: host.Address, Unlisted: true})
 	app, foreigner, bystander := begin(t, namespace), begin(t, other), begin(t, third)
-	time.Sleep(time.Second) // istiod's news of the namespaces themselves
+	arrived(t, bystander) // istiod's news of the namespaces themselves
 	before := knows(t, bystander)
 	t.Log(before)
 
@@ -64,13 +64,14 @@ func TestARival(t *testing.T) {
 	t.Run("an older VirtualService of somebody else goes on serving", func(t *testing.T) {
 		apply(t, namespace, "rival.yaml")
 		answers(t, app, "http://webserver/", "by hand")
-		time.Sleep(time.Second) // creation times have whole seconds
+		nextSecond(t)
 		apply(t, namespace, "smallest.yaml")
-		for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		kubectl(t, "", "wait", "--namespace", namespace, "--for=condition=Stalled", "--timeout=120s", "externalroute", "--all")
+		arrived(t, app)
+		for range 20 {
 			same(t, "answer", app.Fresh(t.Context(), "http://webserver/").Body, "by hand")
 		}
 		same(t, "requests at the upstream", upstream.Total(), 0)
-		kubectl(t, "", "wait", "--namespace", namespace, "--for=condition=Stalled", "--timeout=10s", "externalroute", "--all")
 	})
 	t.Run("when it goes, the route serves without anybody touching it", func(t *testing.T) {
 		kubectl(t, "", "delete", "virtualservice", "rival", "--namespace", namespace)
@@ -78,11 +79,18 @@ func TestARival(t *testing.T) {
 		answers(t, app, "http://webserver/", raw+" GET "+file)
 	})
 	t.Run("a younger one changes nothing", func(t *testing.T) {
-		time.Sleep(time.Second)
+		nextSecond(t)
 		load := app.Load("http://webserver/")
 		apply(t, namespace, "rival.yaml")
-		time.Sleep(2 * time.Second)
+		arrived(t, app)
 		lostNothing(t, load, raw)
 		same(t, "answer", app.Fresh(t.Context(), "http://webserver/").Body, raw+" GET "+file)
 	})
+}
+
+// nextSecond waits until what is created now is younger than what was created before: creation times have whole seconds.
+func nextSecond(t *testing.T) {
+	t.Helper()
+	now := time.Now().Unix()
+	await(t, "the next second", func() (string, bool) { return "not there yet", time.Now().Unix() > now })
 }

@@ -3,14 +3,18 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
@@ -77,16 +81,15 @@ func TestEditsLoseNoRequest(t *testing.T) {
 	} {
 		t.Run(e.name, func(t *testing.T) {
 			load := app.Load(life)
-			time.Sleep(200 * time.Millisecond)
+			more(t, load)
+			switched := watchSwitching(t, namespace)
 			patch(t, namespace, e.spec)
+			ready(t, namespace)
 			if e.moves {
-				becomes(t, namespace, "life", "Programmed", "False Switching: ")
+				await(t, "Programmed to be Switching for a while", func() (string, bool) { return "never so", switched() })
 			}
-			becomes(t, namespace, "life", "Ready", "True ")
-			if e.moves {
-				time.Sleep(bench.Settle) // what is no longer needed goes
-			}
-			time.Sleep(time.Second)
+			cleaned(t, namespace)
+			arrived(t, app)
 			lostNothing(t, load, e.serves)
 		})
 	}
@@ -95,41 +98,37 @@ func TestEditsLoseNoRequest(t *testing.T) {
 		load := app.Load(life)
 		patch(t, namespace, destinations(`{"url": "https://one.example.com/a"}, {"name": "second", "url": "https://two.example.com/b"}`))
 		becomes(t, namespace, "life", "Accepted", "False Invalid: ")
-		time.Sleep(time.Second)
+		arrived(t, app)
 		lostNothing(t, load, "one.example.com")
 		patch(t, namespace, primary("https://one.example.com"))
-		becomes(t, namespace, "life", "Ready", "True ")
+		ready(t, namespace)
 	})
 	t.Run("the operator dies in the middle of a move", func(t *testing.T) {
 		load := app.Load(life)
+		restart(t, "--settle=1h") // so that it is in the middle for as long as it takes to kill it
 		patch(t, namespace, primary("https://two.example.com"))
 		becomes(t, namespace, "life", "Programmed", "False Switching: ")
 		mesh.Operator.Kill()
-		time.Sleep(time.Second)
-		if err := mesh.Operator.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		becomes(t, namespace, "life", "Ready", "True ")
-		time.Sleep(bench.Settle + time.Second)
+		more(t, load)
+		restart(t)
+		ready(t, namespace)
+		cleaned(t, namespace)
+		arrived(t, app)
 		lostNothing(t, load, "two.example.com")
 	})
 	t.Run("istiod dies", func(t *testing.T) {
 		load := app.Load(life)
 		for range 2 {
-			time.Sleep(500 * time.Millisecond)
+			more(t, load)
 			if err := mesh.Istiod.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			arrived(t, app) // Envoy has connected again
 		}
-		time.Sleep(3 * time.Second) // Envoy connects again and is told everything anew
 		lostNothing(t, load, "two.example.com")
 	})
 	t.Run("what was left behind is gone", func(t *testing.T) {
-		for _, kind := range []string{"serviceentries", "destinationrules", "virtualservices"} {
-			if names := strings.Fields(kubectl(t, "", "get", kind, "--namespace", namespace, "-o", "name")); len(names) != 1 {
-				t.Errorf("%v", names)
-			}
-		}
+		same(t, "objects", len(generated(t, namespace)), 3)
 		encrypted(t, one, two)
 	})
 }
@@ -142,14 +141,119 @@ func patch(t *testing.T, namespace, spec string) {
 // lostNothing ends a load and fails the test when a request of it failed, or when the upstream named did not answer the last ones.
 func lostNothing(t *testing.T, load *bench.Load, serves string) {
 	t.Helper()
+	var err error
+	if serves == "" {
+		err = load.Await(t.Context(), enough)
+	} else {
+		err = load.AwaitServed(t.Context(), serves, enough)
+	}
 	report := load.Stop()
 	t.Log(report)
 	if report.Failed > 0 || report.Total == 0 {
 		t.Errorf("requests were lost")
 	}
-	if serves != "" && report.Served[serves] == 0 {
-		t.Errorf("nothing arrived at %s: %v", serves, report.Served)
+	if err != nil {
+		t.Errorf("%v: %v", err, report.Served)
 	}
+}
+
+const enough = 1000 // requests before and after a change
+
+// more waits until a load has sent many more requests.
+func more(t *testing.T, load *bench.Load) {
+	t.Helper()
+	if err := load.Await(t.Context(), enough); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restart ends the operator, if it runs, and starts it with flags.
+func restart(t *testing.T, flags ...string) {
+	t.Helper()
+	mesh.Operator.Kill()
+	if err := mesh.Operator.Start(t.Context(), flags...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watchSwitching answers, at any time, whether the route of the namespace has said Switching since the call: that may last shorter than a slow test looks.
+func watchSwitching(t *testing.T, namespace string) (seen func() bool) {
+	t.Helper()
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("networking.externalroute.io/v1alpha1")
+	list.SetKind("ExternalRouteList")
+	events, err := mesh.Cluster.Watch(t.Context(), list, client.InNamespace(namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(events.Stop)
+	var switching atomic.Bool
+	go func() {
+		for event := range events.ResultChan() {
+			route, _ := event.Object.(*unstructured.Unstructured)
+			if route == nil {
+				continue
+			}
+			for _, c := range itemsAt(route.Object, "status", "conditions") {
+				if c["reason"] == "Switching" {
+					switching.Store(true)
+				}
+			}
+		}
+	}()
+	return switching.Load
+}
+
+// cleaned waits until nothing is left of before a move: each object is one that the VirtualService sends traffic to.
+func cleaned(t *testing.T, namespace string) {
+	t.Helper()
+	await(t, "nothing but what carries traffic", func() (string, bool) {
+		problem := leftover(t, namespace)
+		return problem, problem == ""
+	})
+}
+
+func leftover(t *testing.T, namespace string) string {
+	t.Helper()
+	var list unstructured.UnstructuredList
+	objects := kubectl(t, "", "get", "serviceentries,destinationrules,virtualservices", "--namespace", namespace,
+		"--selector", "app.kubernetes.io/managed-by=externalroute", "-o", "json")
+	if err := json.Unmarshal([]byte(objects), &list); err != nil {
+		t.Fatal(err)
+	}
+	used := map[string]bool{} // hosts, and subsets as HOST|SUBSET
+	for _, v := range list.Items {
+		for _, rule := range itemsAt(v.Object, "spec", "http") {
+			for _, to := range itemsAt(rule, "route") {
+				host, _, _ := unstructured.NestedString(to, "destination", "host")
+				subset, _, _ := unstructured.NestedString(to, "destination", "subset")
+				used[host], used[host+"|"+subset] = true, true
+			}
+		}
+	}
+	declared := map[string]bool{} // KIND HOST
+	for _, o := range list.Items {
+		hosts := stringsAt(o.Object, "spec", "hosts")
+		switch o.GetKind() {
+		case "VirtualService":
+			continue
+		case "DestinationRule":
+			host, _, _ := unstructured.NestedString(o.Object, "spec", "host")
+			hosts = []string{host}
+			for _, s := range itemsAt(o.Object, "spec", "subsets") {
+				if name := fmt.Sprint(s["name"]); !used[host+"|"+name] {
+					return "subset " + name + " of " + o.GetName()
+				}
+			}
+		}
+		for _, host := range hosts {
+			if key := o.GetKind() + " " + host; !used[host] || declared[key] {
+				return o.GetKind() + " " + o.GetName()
+			}
+			declared[o.GetKind()+" "+host] = true
+		}
+	}
+	return ""
 }
 
 func TestDeletionNeverSendsPlaintext(t *testing.T) {
@@ -167,8 +271,13 @@ func TestDeletionNeverSendsPlaintext(t *testing.T) {
 
 			t.Run("a DestinationRule deleted by hand comes back", func(t *testing.T) {
 				load := app.Load(life)
+				lost := generated(t, namespace)
 				kubectl(t, "", "delete", "destinationrules", "--all", "--namespace", namespace)
-				time.Sleep(2 * time.Second)
+				await(t, "the DestinationRule to be recreated", func() (string, bool) {
+					now := generated(t, namespace)
+					return fmt.Sprint(now), slices.Equal(now, lost)
+				})
+				arrived(t, app)
 				atWorst503(t, load)
 				answers(t, app, life, "one.example.com GET /")
 				encrypted(t, one)
@@ -178,25 +287,23 @@ func TestDeletionNeverSendsPlaintext(t *testing.T) {
 				load := app.Load(life)
 				kubectl(t, "", "delete", "destinationrules", "--all", "--namespace", namespace)
 				refuses(t, app, life, http.StatusServiceUnavailable)
-				time.Sleep(time.Second)
+				arrived(t, app)
 				atWorst503(t, load)
 				encrypted(t, one)
-				if err := mesh.Operator.Start(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				restart(t)
 				answers(t, app, life, "one.example.com GET /")
 			})
 			t.Run("the route deleted is what was before", func(t *testing.T) {
 				load := app.Load(life)
 				kubectl(t, "", "delete", "externalroute", "life", "--namespace", namespace)
-				refuses(t, app, life, http.StatusServiceUnavailable)
-				time.Sleep(3 * time.Second) // the garbage collector
+				await(t, "the garbage collector to delete everything", func() (string, bool) {
+					left := generated(t, namespace)
+					return fmt.Sprint(left), len(left) == 0
+				})
+				arrived(t, app)
 				atWorst503(t, load)
 				same(t, "answer", app.Fresh(t.Context(), life).String(), before.String())
 				encrypted(t, one)
-				if left := kubectl(t, "", "get", "serviceentries,destinationrules,virtualservices", "--namespace", namespace, "-o", "name"); left != "" {
-					t.Errorf("left behind: %s", left)
-				}
 			})
 		})
 	}
@@ -205,6 +312,7 @@ func TestDeletionNeverSendsPlaintext(t *testing.T) {
 // atWorst503 ends a load and fails the test when something else than 200 and 503 was answered.
 func atWorst503(t *testing.T, load *bench.Load) {
 	t.Helper()
+	more(t, load)
 	report := load.Stop()
 	t.Logf("%d of %d failed", report.Failed, report.Total)
 	for answer, times := range report.Failures {

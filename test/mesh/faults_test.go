@@ -99,7 +99,15 @@ func TestPlantedFaults(t *testing.T) {
 			[]string{"existing-service-with-more-ports"}, "VirtualService", `port: 80\n`, "name: x\n", "is no longer as without the route",
 		},
 		"in place, the http port is forgotten": {
-			[]string{"in-place"}, "ServiceEntry", `\n.*name: http\n.*80\n.*HTTP`, "", "http://api.example.com",
+			[]string{"in-place"}, "ServiceEntry", `\n.*name: http\n.*80\n.*HTTP\n.*targetPort: 1`, "", "http://api.example.com",
+		},
+		"in place, the plain port leads outside": {
+			[]string{"in-place"}, "ServiceEntry", `\n\s*targetPort: 1`, "", "without VirtualService: .* plaintext to api.example.com:80",
+		},
+		"in place, another route opens the plain port": {
+			[]string{"plain-http", "in-place"}, "ServiceEntry", `(?s)hosts:.*resolution`,
+			"hosts: [api.example.com]\n  ports: [{name: http, number: 80, protocol: HTTP}]\n  resolution",
+			"without VirtualService: .* plaintext to api.example.com:80",
 		},
 		"subsets of one host with other exports": {
 			[]string{"in-place", "ca-from-configmap"}, "DestinationRule", `- \.`, `- "*"`, `there is no cluster`,

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"github.com/google/go-cmp/cmp"
+	"istio.io/istio/pilot/test/xdstest"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -35,6 +37,7 @@ func inspect(t *testing.T, folders ...*folder) []string {
 	for _, f := range folders {
 		i.without = newMesh(t, objectsOf(folders, f))
 		i.folder(f)
+		i.losses(t, folders, f)
 	}
 	return i.findings
 }
@@ -290,4 +293,68 @@ func (i *inspection) writtenCalls(f *folder, s *sidecar) {
 			i.found("calls.yaml, %s %s: want %+v, got %+v", c.Method, c.Path, c, got)
 		}
 	}
+}
+
+// losses takes objects of the folder away, in every combination, from a mesh that lets nothing out by itself: what remains must never send requests for a
+// host in place outside in plaintext, unless the manifest has no TLS at all.
+func (i *inspection) losses(t *testing.T, folders []*folder, f *folder) {
+	t.Helper()
+	_, inPlace := f.route.hosts()
+	encrypts := slices.ContainsFunc(f.route.Spec.Destinations, func(d destination) bool { return d.scheme == "https" })
+	if len(inPlace) == 0 || !encrypts {
+		return
+	}
+	closed := &unstructured.Unstructured{}
+	readYAML(t, []byte(registryOnly), &closed.Object)
+	objects := slices.DeleteFunc(slices.Clone(f.generated), func(o *unstructured.Unstructured) bool { return o.GetKind() == "Service" })
+	for kept := range 1<<len(objects) - 1 {
+		remaining, missing := slices.Concat([]*unstructured.Unstructured{closed}, objectsOf(folders, f)), []string{}
+		for bit, object := range objects {
+			if kept>>bit&1 == 1 {
+				remaining = append(remaining, object)
+			} else {
+				missing = append(missing, object.GetKind())
+			}
+		}
+		s := newMesh(t, remaining).sidecar(f.route.Metadata.Namespace, nil)
+		for _, host := range inPlace {
+			if where := s.plaintext(host, f.route.Spec.Port); where != "" {
+				i.found("without %s: http://%s leaves in plaintext to %s", strings.Join(missing, ", "), host, where)
+			}
+		}
+	}
+}
+
+// registryOnly lets nothing out that the mesh does not know.
+const registryOnly = `
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: demo}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+`
+
+// plaintext says where a plain request to a host goes without TLS, or nothing. Port 1 is nowhere.
+func (s *sidecar) plaintext(host string, port int) string {
+	got, err := s.answer("203.0.113.1", host, port, request{method: "GET", path: "/"})
+	if err != nil {
+		return "" // Envoy has no route for it
+	}
+	for _, target := range got.Targets {
+		cluster := s.clusters[target.Cluster]
+		if cluster == nil || target.Cluster == "BlackHoleCluster" {
+			continue
+		}
+		if settings, err := s.tls(target.Cluster); err == nil && settings != nil {
+			continue
+		}
+		if cluster.GetType() == clusterv3.Cluster_ORIGINAL_DST {
+			return "wherever it was going"
+		}
+		for _, endpoint := range xdstest.ExtractEndpoints(cluster.LoadAssignment) {
+			if !strings.HasSuffix(endpoint, ":1") {
+				return endpoint
+			}
+		}
+	}
+	return ""
 }

@@ -66,7 +66,7 @@ type randomCase struct {
 func randomCases(t *testing.T, from, seeds int) func(yield func(randomCase) bool) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "cases")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./test/random/cases")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "./test/random/cases")
 	build.Dir = "../.."
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the generator: %v: %s", err, output)

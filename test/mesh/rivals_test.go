@@ -16,6 +16,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"istio.io/istio/pilot/test/xdstest"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
@@ -142,11 +143,19 @@ func (p *rivals) rivalsGround() []*unstructured.Unstructured {
 	return slices.DeleteFunc(slices.Clone(p.Ours), func(o *unstructured.Unstructured) bool { return o.GetKind() != "ServiceEntry" })
 }
 
-// changes name what of a route's objects is not the same for two sidecars: the virtual hosts of its hosts, and the clusters that they lead to.
+// changes name what of a route's objects is not the same for two sidecars: the virtual hosts of its hosts, the clusters that they lead to, and the
+// endpoints of a host in place without its VirtualService.
 func (p *rivals) changes(t *testing.T, objects []*unstructured.Unstructured, before, after *sidecar, labels map[string]string) []string {
 	t.Helper()
 	var changed []string
 	for _, o := range objects {
+		if o.GetKind() == "ServiceEntry" {
+			for _, name := range inPlaceClusters(o) {
+				if was, is := before.addresses(name), after.addresses(name); !slices.Equal(was, is) {
+					changed = append(changed, fmt.Sprintf("endpoints of %s from %v to %v", name, was, is))
+				}
+			}
+		}
 		if o.GetKind() != "VirtualService" {
 			continue
 		}
@@ -174,6 +183,24 @@ func (p *rivals) changes(t *testing.T, objects []*unstructured.Unstructured, bef
 		}
 	}
 	return changed
+}
+
+// inPlaceClusters are the clusters of the plain ports on which a generated ServiceEntry upgrades its host in place: those that lead elsewhere.
+func inPlaceClusters(entry *unstructured.Unstructured) []string {
+	hosts, _, _ := unstructured.NestedStringSlice(entry.Object, "spec", "hosts")
+	ports, _, _ := unstructured.NestedSlice(entry.Object, "spec", "ports")
+	var names []string
+	for _, p := range ports {
+		if port := p.(map[string]any); port["targetPort"] != nil {
+			names = append(names, fmt.Sprintf("outbound|%v||%s", port["number"], hosts[0]))
+		}
+	}
+	return names
+}
+
+// addresses are those that Envoy resolves for a cluster, each once.
+func (s *sidecar) addresses(cluster string) []string {
+	return unique(xdstest.ExtractEndpoints(s.clusters[cluster].GetLoadAssignment()))
 }
 
 // others name the clusters of the host, ours aside, that are not the same for two sidecars.

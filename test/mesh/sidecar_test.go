@@ -34,6 +34,7 @@ type mesh struct {
 	t         *testing.T
 	server    *xds.FakeDiscoveryServer
 	addresses map[string]string // of Services, by NAME.NAMESPACE
+	marks     int               // see mark
 }
 
 func newMesh(t *testing.T, objects []*unstructured.Unstructured) *mesh {

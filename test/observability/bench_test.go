@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a step may take before the test fails. Nothing is measured by it.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // bench is an operator of two replicas on a real control plane, as config/default installs it, and a Prometheus that scrapes both.
 type bench struct {
@@ -119,12 +119,12 @@ func newBench(t *testing.T, prometheus string) *bench {
 func (b *bench) startOperator() {
 	b.Helper()
 	folder := b.TempDir()
-	build := exec.Command("go", "build", "-o", folder, "./cmd/manager")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", folder, "./cmd/manager")
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, output)
 	}
-	kubeconfig, err := b.plane.Kubeconfig("system:serviceaccount:externalroute-system:externalroute-controller-manager",
+	kubeconfig, err := b.plane.Kubeconfig("system:serviceaccount:externalroute-system:externalroute",
 		"system:serviceaccounts", "system:serviceaccounts:externalroute-system")
 	if err != nil {
 		b.Fatal(err)
@@ -151,12 +151,15 @@ func (b *bench) startPrometheus(folder string) {
 		"global":     map[string]any{"scrape_interval": "1s", "evaluation_interval": "1s"},
 		"rule_files": []string{alerts},
 		"scrape_configs": []any{map[string]any{
-			"job_name":       "externalroute-controller-manager-metrics-service",
-			"scheme":         "https",
-			"honor_labels":   true,
-			"authorization":  map[string]any{"credentials": strings.TrimSpace(token)},
-			"tls_config":     map[string]any{"insecure_skip_verify": true},
-			"static_configs": []any{map[string]any{"targets": b.addresses}},
+			"job_name":      "externalroute-metrics",
+			"scheme":        "https",
+			"honor_labels":  true,
+			"authorization": map[string]any{"credentials": strings.TrimSpace(token)},
+			"tls_config":    map[string]any{"insecure_skip_verify": true},
+			"static_configs": []any{map[string]any{
+				"targets": b.addresses,
+				"labels":  map[string]any{"namespace": "externalroute-system"}, // which the ServiceMonitor adds
+			}},
 		}},
 	})
 	if err != nil {

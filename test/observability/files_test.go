@@ -78,7 +78,7 @@ func TestThePrometheusRuleIsTheRuleFile(t *testing.T) {
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
-  name: controller-manager-alerts
+  name: externalroute
   namespace: system
 spec:
 `

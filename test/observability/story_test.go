@@ -2,7 +2,6 @@ package observability_test
 
 import (
 	"fmt"
-	"time"
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -31,10 +30,9 @@ func (b *bench) tell() {
 
 func (b *bench) newRoutes() {
 	b.Helper()
-	for i := range 24 {
+	b.inSteps(0, 24, func(i int) {
 		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.com/v1", i), "")
-		time.Sleep(400 * time.Millisecond)
-	}
+	})
 	for i := range 24 {
 		b.becomes(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), v1alpha1.ReasonProgrammed)
 	}
@@ -43,14 +41,12 @@ func (b *bench) newRoutes() {
 // moves are edits after which traffic goes elsewhere, and others that take effect at once.
 func (b *bench) moves() {
 	b.Helper()
-	for i := range 6 {
+	b.inSteps(0, 6, func(i int) {
 		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.org/v1", i), "")
-		time.Sleep(700 * time.Millisecond)
-	}
-	for i := 6; i < 18; i++ {
+	})
+	b.inSteps(6, 18, func(i int) {
 		b.route(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), fmt.Sprintf("https://api-%02d.example.com/v2", i), "")
-		time.Sleep(300 * time.Millisecond)
-	}
+	})
 	for i := range 18 {
 		b.becomes(teams[i%len(teams)], fmt.Sprintf("route-%02d", i), v1alpha1.ReasonProgrammed)
 	}
@@ -69,7 +65,7 @@ func (b *bench) mistakes() {
 	b.becomes("billing", "taken", v1alpha1.ReasonNameConflict)
 	b.route("billing", "waits", "https://waits.example.com", "serviceCreationPolicy: Never")
 	b.becomes("billing", "waits", v1alpha1.ReasonServiceMissing)
-	time.Sleep(5 * time.Second)
+	b.answers(`count(externalroute_condition{condition="Ready", reason=~"Invalid|HostConflict|NameConflict|ServiceMissing"})`, 4)
 }
 
 // refusals are writes that a policy of the cluster forbids for a while.
@@ -104,7 +100,14 @@ spec: {policyName: no-virtual-services, validationActions: [Deny]}
 		b.route("mail", name, "https://"+name+".example.com", "")
 		b.becomes("mail", name, v1alpha1.ReasonApplyFailed)
 	}
-	time.Sleep(12 * time.Second)
+	for _, failures := range []string{`externalroute_applies_total{result="failed"}`, `controller_runtime_reconcile_errors_total{controller="externalroute"}`} {
+		b.until("Prometheus sees failures", func() string {
+			if rate := b.number("sum(rate(" + failures + "[10s]))"); !(rate > 0) {
+				return fmt.Sprintf("the rate of %s is %g", failures, rate)
+			}
+			return ""
+		})
+	}
 	b.kubectl("", "delete", "validatingadmissionpolicybinding/no-virtual-services", "validatingadmissionpolicy/no-virtual-services")
 	for _, name := range []string{"letters", "parcels"} {
 		b.becomes("mail", name, v1alpha1.ReasonProgrammed)
@@ -134,7 +137,37 @@ func (b *bench) cleanUp() {
 	for i := range 6 {
 		b.kubectl("", "-n", teams[i%len(teams)], "delete", "externalroute", fmt.Sprintf("route-%02d", i))
 	}
-	time.Sleep(8 * time.Second)
+	b.answers(`count(externalroute_condition{condition="Ready", name=~"route-0[0-5]"}) or vector(0)`, 0)
+}
+
+// inSteps does something for each number of a range, a team at a time, and goes on when Prometheus has seen reconciliations of it: so the panels show a
+// development.
+func (b *bench) inSteps(first, end int, do func(i int)) {
+	b.Helper()
+	const reconciled = `sum(controller_runtime_reconcile_total{controller="externalroute"}) or vector(0)`
+	for i := first; i < end; i += len(teams) {
+		before := b.number(reconciled)
+		for j := i; j < min(i+len(teams), end); j++ {
+			do(j)
+		}
+		b.until("Prometheus sees reconciliations", func() string {
+			if now := b.number(reconciled); !(now > before) {
+				return fmt.Sprintf("%g, before %g", now, before)
+			}
+			return ""
+		})
+	}
+}
+
+// answers waits until Prometheus answers a query with a number.
+func (b *bench) answers(query string, want float64) {
+	b.Helper()
+	b.until(query, func() string {
+		if got := b.number(query); got != want {
+			return fmt.Sprintf("%g, want %g", got, want)
+		}
+		return ""
+	})
 }
 
 // route applies a route to a URL under its own name.

@@ -127,12 +127,12 @@ func service(d *drawing, route *v1alpha1.ExternalRoute) translate.Service {
 
 // Translate returns what the route becomes, or why it becomes nothing. The error tells what the translation must never do.
 func Translate(route *v1alpha1.ExternalRoute, mesh translate.Mesh) ([]*unstructured.Unstructured, *translate.Refusal, error) {
-	objects, refusal := translate.Translate(route, mesh)
+	translation, refusal := translate.Translate(route, mesh)
 	again, refusedAgain := translate.Translate(route.DeepCopy(), mesh)
 	switch {
-	case refusal != nil && objects != nil:
+	case refusal != nil && translation != nil:
 		return nil, nil, errors.New("the route is refused, and there are objects")
-	case refusal == nil && objects == nil:
+	case refusal == nil && translation == nil:
 		return nil, nil, errors.New("the route is not refused, and there are no objects")
 	case refusal != nil:
 		if diff := cmp.Diff(refusal, refusedAgain); diff != "" {
@@ -142,19 +142,19 @@ func Translate(route *v1alpha1.ExternalRoute, mesh translate.Mesh) ([]*unstructu
 	case again == nil:
 		return nil, nil, fmt.Errorf("refused the second time: %s", refusedAgain.Message())
 	}
-	manifests, first, err := manifestsOf(objects)
+	manifests, first, err := manifestsOf(translation.Objects)
 	if err != nil {
 		return nil, nil, err
 	}
-	_, second, err := manifestsOf(again)
+	_, second, err := manifestsOf(again.Objects)
 	if diff := cmp.Diff(first, second); diff != "" {
 		err = errors.Join(err, fmt.Errorf("something else the second time: %s", diff))
 	}
 	return manifests, nil, err
 }
 
-func manifestsOf(objects *translate.Objects) (manifests []*unstructured.Unstructured, text string, err error) {
-	for _, object := range objects.All() {
+func manifestsOf(objects translate.Objects) (manifests []*unstructured.Unstructured, text string, err error) {
+	for _, object := range objects {
 		manifest, err := translate.Manifest(object)
 		if err != nil {
 			return nil, "", err

@@ -98,6 +98,8 @@ func (d *dice) pair() pair {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: "http-more", Port: 8080})
 	}
 	objects, route := d.route("ours", service)
+	virtualService := translate.Of[*networkingv1.VirtualService](objects)[0]
+	entry, rule := translate.Of[*networkingv1.ServiceEntry](objects)[0], translate.Of[*networkingv1.DestinationRule](objects)[0]
 	p := pair{
 		Namespace: d.namespace, Host: d.host, Existing: []*unstructured.Unstructured{manifest(service)}, Ours: manifests(objects),
 		Visible: []string{d.namespace}, Kind: one(d, "VirtualService", "VirtualService", "ServiceEntry", "DestinationRule", "Route"),
@@ -105,29 +107,29 @@ func (d *dice) pair() pair {
 	if s := route.Spec.WorkloadSelector; s != nil {
 		p.Labels = map[string]string{"app": string(s.MatchLabels["app"])}
 	}
-	if e := objects.VirtualService.Spec.ExportTo; len(e) > 1 || e[0] == "*" {
+	if e := virtualService.Spec.ExportTo; len(e) > 1 || e[0] == "*" {
 		p.Visible = append(p.Visible, d.far())
 	}
 	switch p.Kind {
 	case "VirtualService":
 		rival := d.virtualService(route.Spec.Port == 80)
-		ours := facts(objects.VirtualService).On(uint32(route.Spec.Port)) //nolint:gosec // 1..65535 by schema
+		ours := facts(virtualService).On(uint32(route.Spec.Port)) //nolint:gosec // 1..65535 by schema
 		if _, beats := conflict.Beats(facts(rival), ours); beats {
 			p.Verdict = "Istio prefers the rival"
 		}
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
 	case "ServiceEntry":
 		rival := d.serviceEntry()
-		p.Verdict = conflict.ServiceEntryFacts(rival).Disturbs(conflict.ServiceEntryFacts(objects.ServiceEntries[0]))
-		if rival.Namespace != d.namespace || rival.Spec.Hosts[0] != objects.ServiceEntries[0].Spec.Hosts[0] { // the operator finds rivals by both
+		p.Verdict = conflict.ServiceEntryFacts(rival).Disturbs(conflict.ServiceEntryFacts(entry))
+		if rival.Namespace != d.namespace || rival.Spec.Hosts[0] != entry.Spec.Hosts[0] { // the operator finds rivals by both
 			p.Verdict = ""
 		}
-		p.Tie = rival.CreationTimestamp.Equal(&objects.ServiceEntries[0].CreationTimestamp)
+		p.Tie = rival.CreationTimestamp.Equal(&entry.CreationTimestamp)
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
 	case "DestinationRule":
-		rival := d.destinationRule(objects.DestinationRules[0])
-		p.Verdict = conflict.DestinationRuleFacts(rival).Disturbs(conflict.DestinationRuleFacts(objects.DestinationRules[0]))
-		if rival.Namespace != d.namespace || rival.Spec.Host != objects.DestinationRules[0].Spec.Host {
+		rival := d.destinationRule(rule)
+		p.Verdict = conflict.DestinationRuleFacts(rival).Disturbs(conflict.DestinationRuleFacts(rule))
+		if rival.Namespace != d.namespace || rival.Spec.Host != rule.Spec.Host {
 			p.Verdict = ""
 		}
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
@@ -143,9 +145,13 @@ func facts(v *networkingv1.VirtualService) conflict.VirtualService {
 	return conflict.VirtualServiceFacts(v, translate.DefaultClusterDomain)
 }
 
-func clash(a, b *translate.Objects) string {
-	claims := func(o *translate.Objects) []conflict.Claim {
-		return conflict.ClaimsOf(o.VirtualService, o.Services, o.ServiceEntries, o.DestinationRules, translate.DefaultClusterDomain)
+func clash(a, b translate.Objects) string {
+	claims := func(objects translate.Objects) []conflict.Claim {
+		var all []conflict.Claim
+		for _, item := range objects {
+			all = append(all, conflict.ClaimsOf(item.Object, translate.DefaultClusterDomain)...)
+		}
+		return all
 	}
 	for _, mine := range claims(a) {
 		if slices.ContainsFunc(claims(b), mine.Clashes) {
@@ -156,11 +162,11 @@ func clash(a, b *translate.Objects) string {
 }
 
 // route draws routes until one is accepted, and returns its objects, all of one age.
-func (d *dice) route(name string, service *corev1.Service) (*translate.Objects, *v1alpha1.ExternalRoute) {
+func (d *dice) route(name string, service *corev1.Service) (translate.Objects, *v1alpha1.ExternalRoute) {
 	for {
 		scheme := one(d, "https", "https", "https", "http")
 		destination := map[string]any{"url": scheme + "://" + d.host + one(d, "", "", ":8443", "/base")}
-		spec := map[string]any{"hosts": []any{one(d, "web", "web", "web", "shop", d.host)}, "destinations": []any{destination}}
+		spec := map[string]any{"hosts": []any{one(d, "web", "web", "shop", d.host, d.host)}, "destinations": []any{destination}}
 		if scheme == "https" && d.IntN(4) == 0 {
 			destination["tls"] = map[string]any{"scope": "Host"}
 		}
@@ -184,18 +190,18 @@ func (d *dice) route(name string, service *corev1.Service) (*translate.Objects, 
 		}
 		mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain, Services: map[types.NamespacedName]translate.Service{}}
 		mesh.Services[types.NamespacedName{Namespace: d.namespace, Name: "web"}] = translate.ServiceFacts(service, route)
-		objects, refusal := translate.Translate(route, mesh)
+		translation, refusal := translate.Translate(route, mesh)
 		if refusal != nil {
 			continue
 		}
 		born := d.born()
-		for _, o := range objects.All() {
+		for _, o := range translation.Objects {
 			o.SetCreationTimestamp(born)
 		}
-		for _, generated := range objects.Services {
+		for _, generated := range translate.Of[*corev1.Service](translation.Objects) {
 			generated.Spec.ClusterIP = d.address(2)
 		}
-		return objects, route
+		return translation.Objects, route
 	}
 }
 
@@ -278,10 +284,10 @@ func (d *dice) destinationRule(ours *networkingv1.DestinationRule) *networkingv1
 }
 
 // manifests are the objects with their ages.
-func manifests(objects *translate.Objects) []*unstructured.Unstructured {
+func manifests(objects translate.Objects) []*unstructured.Unstructured {
 	var all []*unstructured.Unstructured
-	for _, o := range objects.All() {
-		all = append(all, manifest(o))
+	for _, o := range objects {
+		all = append(all, manifest(o.Object))
 	}
 	return all
 }

@@ -13,11 +13,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -61,26 +61,52 @@ func (r Response) String() string {
 // istiod sent.
 func (b *Bench) App(t *testing.T, namespace string, labels map[string]string) *App {
 	t.Helper()
-	a := &App{Namespace: namespace, bench: b}
-	if err := a.start(t.Context(), labels); err != nil {
-		if a.envoy != nil {
-			a.envoy.kill()
-		}
-		t.Fatalf("start an app in %s: %v (logs: %s)", namespace, err, b.Dir)
+	a, err := b.StartApp(t.Context(), namespace, labels)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, refusal := range a.refusals(context.Background()) {
-			if !a.expected {
-				t.Errorf("Envoy refused an update: %s (logs: %s)", refusal, a.envoy.log)
-			}
-		}
-		a.http.CloseIdleConnections()
-		a.envoy.kill()
-		if err := a.network.remove(); err != nil {
+		if err := a.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	return a
+}
+
+// StartApp is App for a caller that is no test, and calls Stop.
+func (b *Bench) StartApp(ctx context.Context, namespace string, labels map[string]string) (*App, error) {
+	if labels == nil {
+		labels = map[string]string{"app": "client"}
+	}
+	a := &App{Namespace: namespace, bench: b}
+	a.http = a.Client(&tls.Config{RootCAs: b.Authority.Pool(), MinVersion: tls.VersionTLS12})
+	if err := a.start(ctx, labels); err != nil {
+		a.end()
+		return nil, fmt.Errorf("start an app in %s: %w (logs: %s)", namespace, err, b.Dir)
+	}
+	return a, nil
+}
+
+// Stop ends the app. What its sidecar refused is an error.
+func (a *App) Stop() error {
+	defer a.end()
+	var problems []error
+	if !a.expected {
+		for _, refusal := range a.refusals(context.Background()) {
+			problems = append(problems, fmt.Errorf("the sidecar refused an update: %s (logs: %s)", refusal, a.envoy.log))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (a *App) end() {
+	a.http.CloseIdleConnections()
+	if a.envoy != nil {
+		a.envoy.kill()
+	}
+	if a.network != nil {
+		a.network.remove()
+	}
 }
 
 func (a *App) start(ctx context.Context, labels map[string]string) (err error) {
@@ -88,39 +114,41 @@ func (a *App) start(ctx context.Context, labels map[string]string) (err error) {
 	if err != nil {
 		return err
 	}
-	var address string
-	if a.network, address, err = a.bench.podNetwork(); err != nil {
+	var name, address string
+	if a.network, name, address, err = a.bench.podNetwork(a.Namespace); err != nil {
 		return err
-	}
-	if labels == nil {
-		labels = map[string]string{"app": "client"}
 	}
 	encoded, err := json.Marshal(labels)
 	if err != nil {
 		return err
 	}
 	values := map[string]string{
-		"NAME": a.network.name, "NAMESPACE": a.Namespace, "ADDRESS": address, "LABELS": string(encoded), "TOKEN": token,
+		"NAME": name, "NAMESPACE": a.Namespace, "ADDRESS": address, "LABELS": string(encoded), "TOKEN": token,
 		"XDS": filepath.Join(a.bench.Dir, "xds.sock"), "SDS": filepath.Join(a.bench.Dir, "sds.sock"),
 	}
-	file := filepath.Join(a.bench.Dir, a.network.name+".yaml")
+	file := filepath.Join(a.bench.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {
 		return err
 	}
-	// setpriv sets the death signal again: changing the user clears it.
-	if a.envoy, err = launch(a.bench.Dir, a.network.name, nil, "ip", "netns", "exec", a.network.name,
-		"setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups", "--pdeathsig", "KILL",
-		a.bench.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"); err != nil {
+	words := a.network.command(a.bench.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+	if a.envoy, err = launch(a.bench.Dir, name, nil, words[0], words[1:]...); err != nil {
 		return err
 	}
-	a.http = a.Client(&tls.Config{RootCAs: a.bench.Authority.Pool(), MinVersion: tls.VersionTLS12})
-	return a.envoy.await(ctx, time.Minute, func() error {
+	return a.envoy.await(ctx, func() error {
 		state, err := a.admin(ctx, "ready")
 		if err == nil && !strings.HasPrefix(state, "LIVE") {
 			err = errors.New(state)
 		}
 		return err
 	})
+}
+
+// Command prepares a program of this machine to run as the app does: in its network, with its name server, and without the user's environment.
+func (a *App) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	words := a.network.command(program, args...)
+	command := exec.CommandContext(ctx, words[0], words[1:]...)
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + a.network.etc}
+	return command
 }
 
 // identity makes the ServiceAccount of the app, which may read secrets, as Istio asks for client certificates, and returns its token.
@@ -151,7 +179,7 @@ func (a *App) identity(ctx context.Context) (string, error) {
 // Client makes an HTTP client whose connections leave from the app. It follows no redirects and keeps its connections.
 func (a *App) Client(config *tls.Config) *http.Client {
 	return &http.Client{
-		Timeout:       30 * time.Second,
+		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext:         func(ctx context.Context, _, address string) (net.Conn, error) { return a.Dial(ctx, address) },
@@ -169,7 +197,7 @@ func (a *App) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ip, err := a.lookup(ctx, host)
+	ip, err := a.lookup(host)
 	if err != nil {
 		return nil, err
 	}
@@ -177,26 +205,14 @@ func (a *App) Dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // lookup resolves a name as a pod's resolver does: NAME, NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local are Services.
-func (a *App) lookup(ctx context.Context, host string) (string, error) {
+func (a *App) lookup(host string) (string, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return host, nil
 	}
-	name, namespace, qualified := strings.Cut(strings.TrimSuffix(strings.TrimSuffix(host, ".cluster.local"), ".svc"), ".")
-	if !qualified {
-		namespace = a.Namespace
-	}
-	if !strings.Contains(namespace, ".") {
-		var service corev1.Service
-		err := a.bench.Cluster.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &service)
-		if err == nil {
-			return service.Spec.ClusterIP, nil
+	for _, domain := range []string{"." + a.Namespace + "." + services, "." + services, "." + clusterDomain, ""} {
+		if addresses, _ := a.bench.DNS.Lookup(host + domain); len(addresses) > 0 {
+			return addresses[0].String(), nil
 		}
-		if !apierrors.IsNotFound(err) {
-			return "", err
-		}
-	}
-	if addresses, _ := a.bench.DNS.Lookup(host); len(addresses) > 0 {
-		return addresses[0].String(), nil
 	}
 	return "", &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
@@ -229,10 +245,10 @@ func (a *App) Fresh(ctx context.Context, url string) Response {
 	return a.Get(ctx, url)
 }
 
-// Until sends GET requests until one is answered as wanted, and returns that answer, or the last one after half a minute with false.
+// Until sends GET requests until one is answered as wanted, and returns that answer, or the last one with false if it takes too long.
 func (a *App) Until(ctx context.Context, url string, wanted func(Response) bool) (Response, bool) {
 	var last Response
-	err := eventually(ctx, 30*time.Second, url, func() error {
+	err := eventually(ctx, url, func() error {
 		if last = a.Fresh(ctx, url); wanted(last) {
 			return nil
 		}
@@ -247,7 +263,7 @@ var rejected = regexp.MustCompile(`(?m)^.*update_rejected: [1-9].*$`)
 func (a *App) MustRefuse(t *testing.T, words string) {
 	t.Helper()
 	a.expected = true
-	if err := eventually(t.Context(), 10*time.Second, "a refusal", func() error {
+	if err := eventually(t.Context(), "a refusal", func() error {
 		if all := strings.Join(a.refusals(t.Context()), "\n"); !strings.Contains(all, words) {
 			return fmt.Errorf("it has refused %q", all)
 		}

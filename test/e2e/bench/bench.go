@@ -6,14 +6,16 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,62 +36,93 @@ type Bench struct {
 	Istiod    *Istiod
 	Operator  *Operator // nil until StartOperator
 
-	envoy    string
-	world    *network
-	networks networks
-	secrets  *secretService
+	envoy   string
+	world   *network
+	secrets *secretService
 
 	mu   sync.Mutex
 	apps int
 	hops int
 }
 
-// Start starts everything but the operator and the apps. Whatever is started ends with Stop or with this process.
-func Start() (*Bench, error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("the bench makes network namespaces, which needs root. Run it as: sudo --preserve-env env PATH=\"$PATH\" make e2e")
+// Enter gives this process the rights that a bench needs, or says what is missing. A user who is not root becomes root of a user namespace, in which the
+// program begins anew: call it first.
+func Enter() error {
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil { // which Debian's users lack
+		return err
 	}
-	for _, tool := range []string{"ip", "iptables", "setpriv"} {
+	for _, tool := range []string{"ip", "iptables", "mount", "nsenter", "unshare"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return nil, fmt.Errorf("the bench needs %s: apt-get install iproute2 iptables util-linux", tool)
+			return fmt.Errorf("the mesh needs %s: apt-get install iproute2 iptables mount util-linux", tool)
 		}
 	}
+	root := os.Geteuid() == 0
+	flags := []string{"--mount", "--net"}
+	if !root {
+		flags = append(flags, "--user", "--map-root-user")
+	}
+	if output, err := exec.Command("unshare", append(flags, "iptables", "-t", "nat", "-S")...).CombinedOutput(); err != nil {
+		advice := "this machine does not give them to ordinary users: run the same command as root, with sudo --preserve-env env PATH=\"$PATH\" COMMAND"
+		if root {
+			advice = "root of a container gets them from docker run --privileged"
+		}
+		return fmt.Errorf("the mesh needs network namespaces with iptables; %s (%w: %s)", advice, err, bytes.TrimSpace(output))
+	}
+	if root {
+		return nil
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(unshare, append([]string{"unshare", "--user", "--map-root-user", self}, os.Args[1:]...), os.Environ())
+}
+
+// Start starts everything but the operator and the apps, and reports each part. Whatever is started ends with Stop or with this process.
+func Start(report func(part string, took time.Duration)) (*Bench, error) {
 	b := &Bench{}
-	if err := b.start(); err != nil {
+	if err := b.start(report); err != nil {
 		return nil, errors.Join(err, b.Stop(true))
 	}
 	return b, nil
 }
 
-func (b *Bench) start() (err error) {
+func (b *Bench) start(report func(part string, took time.Duration)) (err error) {
 	if b.Dir, err = os.MkdirTemp("", "externalroute-e2e-"); err != nil {
-		return err
-	}
-	if err := os.Chmod(b.Dir, 0o755); err != nil { //nolint:gosec // Envoy runs as somebody else and must pass through
 		return err
 	}
 	if b.Authority, err = NewAuthority("the world's"); err != nil {
 		return err
 	}
-	if err := b.installEnvoy(); err != nil {
-		return err
-	}
-	if b.ControlPlane, err = controlplane.Start(controlplane.Options{ExternalRoute: true, Istio: true, Dir: filepath.Join(b.Dir, "controlplane")}); err != nil {
-		return err
-	}
-	if b.Cluster, err = client.NewWithWatch(b.Config, client.Options{}); err != nil {
-		return err
-	}
-	if err := b.startWorld(); err != nil {
-		return fmt.Errorf("make the outside world: %w", err)
-	}
-	if b.secrets, err = startSecretService(filepath.Join(b.Dir, "sds.sock"), b.Authority); err != nil {
-		return fmt.Errorf("serve the sidecars' certificates: %w", err)
-	}
-	if b.Istiod, err = b.startIstiod(); err != nil {
-		return fmt.Errorf("start istiod: %w", err)
+	for _, part := range []struct {
+		name  string
+		start func() error
+	}{
+		{"a Kubernetes control plane: etcd, kube-apiserver and a few controllers", b.startControlPlane},
+		{"the outside world: a network of its own, with DNS", b.startWorld},
+		{"istiod", b.startIstiod},
+		{"Envoy, not running yet: each app gets its own", b.installEnvoy},
+	} {
+		began := time.Now()
+		if err := part.start(); err != nil {
+			return fmt.Errorf("start %s: %w", part.name, err)
+		}
+		report(part.name, time.Since(began))
 	}
 	return nil
+}
+
+func (b *Bench) startControlPlane() (err error) {
+	options := controlplane.Options{ExternalRoute: true, Istio: true, Dir: filepath.Join(b.Dir, "controlplane")}
+	if b.ControlPlane, err = controlplane.Start(options); err != nil {
+		return err
+	}
+	b.Cluster, err = client.NewWithWatch(b.Config, client.Options{})
+	return err
 }
 
 // Stop ends everything. The logs stay if asked for.
@@ -104,12 +137,11 @@ func (b *Bench) Stop(keepLogs bool) error {
 	if b.secrets != nil {
 		b.secrets.stop()
 	}
-	problems = append(problems, b.networks.remove())
+	if b.world != nil {
+		b.world.remove()
+	}
 	if b.ControlPlane != nil {
 		problems = append(problems, b.ControlPlane.Stop())
-	}
-	if b.envoy != "" {
-		problems = append(problems, os.Remove(b.envoy)) // large, and no log
 	}
 	if !keepLogs {
 		problems = append(problems, os.RemoveAll(b.Dir))
@@ -122,25 +154,28 @@ func (b *Bench) Namespace(ctx context.Context, name string) error {
 	return b.Cluster.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 }
 
-// installEnvoy copies Envoy to where the user it runs as can read it.
-func (b *Bench) installEnvoy() error {
-	installed, err := controlplane.LastLine("./hack/envoy/install.sh")
-	if err != nil {
+// serviceAddress is what the cluster's DNS answers for a Service.
+func (b *Bench) serviceAddress(namespace, name string) (netip.Addr, error) {
+	var service corev1.Service
+	if err := b.Cluster.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, &service); err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(service.Spec.ClusterIP)
+}
+
+func (b *Bench) installEnvoy() (err error) {
+	if b.envoy, err = controlplane.LastLine("./hack/envoy/install.sh"); err != nil {
 		return err
 	}
-	b.envoy = filepath.Join(b.Dir, "envoy")
-	return exec.Command("install", "-m", "755", installed, b.envoy).Run()
+	b.secrets, err = startSecretService(filepath.Join(b.Dir, "sds.sock"), b.Authority)
+	return err
 }
 
-// Repository is the folder of this repository.
-func Repository() string {
-	_, thisFile, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(thisFile), "..", "..", "..")
-}
+const patience = 2 * time.Minute // far more than anything takes, on a busy machine too
 
 // eventually asks until the answer is yes.
-func eventually(ctx context.Context, limit time.Duration, what string, ask func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
+func eventually(ctx context.Context, what string, ask func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%s: not within %s", what, patience))
 	defer cancel()
 	for {
 		err := ask()

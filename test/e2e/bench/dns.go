@@ -12,11 +12,18 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS answers for the names of the outside world.
+// The domains of Kubernetes' own names.
+const (
+	clusterDomain = "cluster.local"
+	services      = "svc." + clusterDomain
+)
+
+// DNS answers for the names of the outside world, and for NAME.NAMESPACE.svc.cluster.local as a cluster's DNS does.
 type DNS struct {
 	mu      sync.Mutex
 	records map[string]record
 	socket  net.PacketConn
+	service func(namespace, name string) (netip.Addr, error)
 }
 
 type record struct {
@@ -25,12 +32,12 @@ type record struct {
 	addresses []netip.Addr
 }
 
-func startDNS(address string) (*DNS, error) {
+func startDNS(address string, service func(namespace, name string) (netip.Addr, error)) (*DNS, error) {
 	socket, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return nil, err
 	}
-	d := &DNS{records: map[string]record{}, socket: socket}
+	d := &DNS{records: map[string]record{}, socket: socket, service: service}
 	go d.serve()
 	return d, nil
 }
@@ -53,12 +60,25 @@ func (d *DNS) Remove(name string) {
 	delete(d.records, name)
 }
 
-// Lookup returns what sidecars are told about a name.
+// Lookup returns the addresses of a name.
 func (d *DNS) Lookup(name string) (addresses []netip.Addr, known bool) {
+	r, known := d.find(name)
+	return r.addresses, known
+}
+
+func (d *DNS) find(name string) (r record, known bool) {
+	if short, found := strings.CutSuffix(name, "."+services); found {
+		service, namespace, found := strings.Cut(short, ".")
+		if !found || strings.Contains(namespace, ".") {
+			return record{}, false
+		}
+		address, err := d.service(namespace, service)
+		return record{addresses: []netip.Addr{address}}, err == nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, known := d.records[name]
-	return r.addresses, known
+	r, known = d.records[name]
+	return r, known
 }
 
 func (d *DNS) serve() {
@@ -72,15 +92,17 @@ func (d *DNS) serve() {
 		if query.Unpack(packet[:n]) != nil || len(query.Questions) != 1 {
 			continue
 		}
-		d.mu.Lock()
-		r, known := d.records[strings.TrimSuffix(query.Questions[0].Name.String(), ".")]
-		d.mu.Unlock()
-		time.AfterFunc(r.delay, func() {
-			if answer, err := answer(query, r, known); err == nil {
-				_, _ = d.socket.WriteTo(answer, from) // a lost packet is DNS's ordinary life
-			}
-		})
+		go d.reply(query, from)
 	}
+}
+
+func (d *DNS) reply(query dnsmessage.Message, to net.Addr) {
+	r, known := d.find(strings.TrimSuffix(query.Questions[0].Name.String(), "."))
+	time.AfterFunc(r.delay, func() {
+		if answer, err := answer(query, r, known); err == nil {
+			_, _ = d.socket.WriteTo(answer, to) // a lost packet is DNS's ordinary life
+		}
+	})
 }
 
 func answer(query dnsmessage.Message, r record, known bool) ([]byte, error) {

@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,25 +33,25 @@ var istiodEnvironment = []string{
 	"XDS_AUTH_PLAINTEXT=true",
 }
 
-func (b *Bench) startIstiod() (*Istiod, error) {
+func (b *Bench) startIstiod() error {
 	binary, err := controlplane.LastLine("./hack/istiod/build.sh")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx := context.Background()
 	if err := b.Namespace(ctx, "istio-system"); err != nil {
-		return nil, err
+		return err
 	}
 	mesh := &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio"},
 		Data:       map[string]string{"mesh": "defaultProviders: {}\n"},
 	}
 	if err := b.Cluster.Create(ctx, mesh); err != nil {
-		return nil, err
+		return err
 	}
 	ports, err := freePorts(3)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	i := &Istiod{ready: "http://" + ports[1] + "/ready"}
 	i.launch = func() (*process, error) {
@@ -61,13 +59,13 @@ func (b *Bench) startIstiod() (*Istiod, error) {
 			"--grpcAddr", ports[0], "--httpAddr", ports[1], "--monitoringAddr", ports[2], "--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0")
 	}
 	if i.socket, err = forward(filepath.Join(b.Dir, "xds.sock"), ports[0]); err != nil {
-		return nil, err
+		return err
 	}
+	b.Istiod = i
 	if i.process, err = i.launch(); err != nil {
-		return i, err
+		return err
 	}
-	err = i.await(ctx)
-	return i, err
+	return i.await(ctx)
 }
 
 // Restart kills istiod and starts another one.
@@ -80,7 +78,7 @@ func (i *Istiod) Restart(ctx context.Context) (err error) {
 }
 
 func (i *Istiod) await(ctx context.Context) error {
-	return i.process.await(ctx, time.Minute, func() error { return ready(ctx, i.ready) })
+	return i.process.await(ctx, func() error { return ready(ctx, i.ready) })
 }
 
 func (i *Istiod) stop() {
@@ -105,7 +103,7 @@ func forward(socket, address string) (net.Listener, error) {
 			go join(from, address)
 		}
 	}()
-	return listener, os.Chmod(socket, 0o777) //nolint:gosec // Envoy runs as somebody else
+	return listener, nil
 }
 
 func join(from net.Conn, address string) {

@@ -43,12 +43,17 @@ func (r Report) String() string {
 const (
 	loadClients = 4
 	loadPause   = 2 * time.Millisecond // of each client: about 2,000 requests/s together
-	loadLimit   = 3 * time.Minute
+	loadLimit   = 10 * time.Minute
 )
 
-// Load sends POST requests to the URLs, from four clients that keep their connections, until Stop or for three minutes. They are POST requests because
+// Load sends POST requests to the URLs, from four clients that keep their connections, until Stop or for ten minutes. They are POST requests because
 // Go's client repeats a GET by itself when a connection breaks, and would hide the loss.
-func (a *App) Load(urls ...string) *Load {
+func (a *App) Load(urls ...string) *Load { return a.load(0, urls) }
+
+// LoadAnew is Load from clients that connect anew after so many requests: what a listener that comes or goes does to connections shows in no other way.
+func (a *App) LoadAnew(after int, urls ...string) *Load { return a.load(after, urls) }
+
+func (a *App) load(renew int, urls []string) *Load {
 	ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
 	l := &Load{cancel: cancel, begin: time.Now(), report: Report{Failures: map[string]int{}, Served: map[string]int{}}}
 	for range loadClients {
@@ -58,6 +63,9 @@ func (a *App) Load(urls ...string) *Load {
 			pace := time.NewTicker(loadPause)
 			defer pace.Stop()
 			for i := 0; ctx.Err() == nil; i++ {
+				if renew > 0 && i%renew == 0 {
+					sender.CloseIdleConnections()
+				}
 				l.send(ctx, sender, urls[i%len(urls)])
 				<-pace.C
 			}
@@ -86,6 +94,31 @@ func (l *Load) send(ctx context.Context, sender *http.Client, url string) {
 	}
 	served, _, _ := strings.Cut(response.Body, " ")
 	l.report.Served[served]++
+}
+
+// Await waits until so many more requests have been answered, well or not.
+func (l *Load) Await(ctx context.Context, requests int) error {
+	return l.await(ctx, requests, "more requests", func(r *Report) int { return r.Total })
+}
+
+// AwaitServed waits until an upstream has answered so many more requests.
+func (l *Load) AwaitServed(ctx context.Context, host string, requests int) error {
+	return l.await(ctx, requests, "more answers of "+host, func(r *Report) int { return r.Served[host] })
+}
+
+func (l *Load) await(ctx context.Context, more int, what string, count func(*Report) int) error {
+	counted := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return count(&l.report)
+	}
+	end := counted() + more
+	return eventually(ctx, what, func() error {
+		if now := counted(); now < end {
+			return fmt.Errorf("%d are missing", end-now)
+		}
+		return nil
+	})
 }
 
 // Stop ends the load.

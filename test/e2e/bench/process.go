@@ -8,8 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"syscall"
-	"time"
 )
 
 // process is a program that runs until it is stopped, or until this process ends, however that happens.
@@ -33,7 +34,9 @@ func launch(dir, name string, env []string, program string, args ...string) (*pr
 		Setpgid:   true, // an interrupt at the terminal is for this process, which then ends the others in order
 		Pdeathsig: syscall.SIGKILL,
 	}
-	if err := p.command.Start(); err != nil {
+	started := make(chan error)
+	nursery() <- func() { started <- p.command.Start() }
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
@@ -43,13 +46,25 @@ func launch(dir, name string, env []string, program string, args ...string) (*pr
 	return p, nil
 }
 
+// The kernel sends the death signal when the thread that started the child ends. So one thread, which never ends, starts all of them.
+var nursery = sync.OnceValue(func() chan<- func() {
+	births := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for birth := range births {
+			birth()
+		}
+	}()
+	return births
+})
+
 func (p *process) kill() {
 	_ = p.command.Process.Kill()
 	<-p.done
 }
 
 // await asks until the answer is yes or the program has ended.
-func (p *process) await(ctx context.Context, limit time.Duration, ask func() error) error {
+func (p *process) await(ctx context.Context, ask func() error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -59,5 +74,5 @@ func (p *process) await(ctx context.Context, limit time.Duration, ask func() err
 		case <-ctx.Done():
 		}
 	}()
-	return eventually(ctx, limit, "see "+p.log, ask)
+	return eventually(ctx, "see "+p.log, ask)
 }

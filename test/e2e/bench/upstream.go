@@ -4,7 +4,9 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -42,7 +44,7 @@ type Upstream struct {
 type Request struct {
 	Method, URI, Host, Proto string
 	Header                   http.Header
-	SNI, ALPN                string // empty without TLS
+	TLS, SNI, ALPN           string // its version, the name asked for, the protocol agreed on; empty without TLS
 	ClientCertificate        string // its common name
 }
 
@@ -51,6 +53,16 @@ const remembered = 10_000 // more than any story looks at; a load sends more
 // Serve makes an upstream answer until the test ends.
 func (b *Bench) Serve(t *testing.T, u *Upstream) *Upstream {
 	t.Helper()
+	stop, err := b.StartUpstream(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return u
+}
+
+// StartUpstream makes an upstream answer until the function that it returns is called.
+func (b *Bench) StartUpstream(u *Upstream) (stop func(), err error) {
 	if u.Port == 0 {
 		u.Port = 443
 		if u.Plain {
@@ -58,19 +70,9 @@ func (b *Bench) Serve(t *testing.T, u *Upstream) *Upstream {
 		}
 	}
 	if u.Address == "" {
-		address, err := b.address()
-		if err != nil {
-			t.Fatal(err)
+		if u.Address, err = b.address(); err != nil {
+			return nil, err
 		}
-		u.Address = address
-	}
-	listener, err := b.world.listen(net.JoinHostPort(u.Address, strconv.Itoa(u.Port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !u.Unlisted {
-		b.DNS.Set(u.Host, 5*time.Second, 0, u.Address)
-		t.Cleanup(func() { b.DNS.Remove(u.Host) })
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(u.answer),
@@ -83,15 +85,25 @@ func (b *Bench) Serve(t *testing.T, u *Upstream) *Upstream {
 	server.Protocols.SetUnencryptedHTTP2(true)
 	serve := server.Serve
 	if !u.Plain {
-		server.TLSConfig, err = u.tlsConfig(b.Authority)
-		if err != nil {
-			t.Fatal(err)
+		if server.TLSConfig, err = u.tlsConfig(b.Authority); err != nil {
+			return nil, err
 		}
 		serve = func(l net.Listener) error { return server.ServeTLS(&suspicious{l, u}, "", "") }
 	}
+	listener, err := b.world.listen(net.JoinHostPort(u.Address, strconv.Itoa(u.Port)))
+	if err != nil {
+		return nil, err
+	}
 	go func() { _ = serve(listener) }() // until Close
-	t.Cleanup(func() { _ = server.Close() })
-	return u
+	if !u.Unlisted {
+		b.DNS.Set(u.Host, 5*time.Second, 0, u.Address)
+	}
+	return func() {
+		if !u.Unlisted {
+			b.DNS.Remove(u.Host)
+		}
+		_ = server.Close()
+	}, nil
 }
 
 func (u *Upstream) tlsConfig(authority *Authority) (*tls.Config, error) {
@@ -132,6 +144,7 @@ func (u *Upstream) record(r *http.Request) {
 	u.total.Add(1)
 	seen := Request{Method: r.Method, URI: r.RequestURI, Host: r.Host, Proto: r.Proto, Header: r.Header.Clone()}
 	if r.TLS != nil {
+		seen.TLS = tls.VersionName(r.TLS.Version)
 		seen.SNI, seen.ALPN = r.TLS.ServerName, r.TLS.NegotiatedProtocol
 		if len(r.TLS.PeerCertificates) > 0 {
 			seen.ClientCertificate = r.TLS.PeerCertificates[0].Subject.CommonName
@@ -173,6 +186,17 @@ func (u *Upstream) FailedHandshakes() []string {
 	seen := u.failures
 	u.failures = nil
 	return seen
+}
+
+// AwaitFailedHandshakes waits until there are any: the server may learn why a client hung up after the client has told its own caller.
+func (u *Upstream) AwaitFailedHandshakes(ctx context.Context) (failed []string, err error) {
+	err = eventually(ctx, "a handshake should fail", func() error {
+		if failed = u.FailedHandshakes(); len(failed) == 0 {
+			return errors.New("none has")
+		}
+		return nil
+	})
+	return failed, err
 }
 
 // Plaintext returns the beginnings of connections to a TLS port that did not begin with a handshake, ever.
