@@ -14,6 +14,11 @@ TESTFLAGS ?=
 ARGS      ?=
 RANDOM_SEEDS ?= 300000
 
+# Go stamps the commit into programs, and builds none where git does not answer, as in a checkout that belongs to another user.
+ifneq ($(shell git rev-parse HEAD >/dev/null 2>&1 && echo yes),yes)
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+endif
+
 TOOL      := go tool -modfile=hack/tools/go.mod
 PATIENTLY := hack/tools/patiently.sh
 LINTER    := bin/golangci-lint
@@ -32,14 +37,21 @@ help: ## Show this list
 
 .PHONY: demo
 demo: ## Show the main job on a real control plane; KEEP=1 leaves it running
-	@mkdir -p bin; hack/controlplane/build.sh >/dev/null; go build -o bin/demo ./hack/demo; exec bin/demo $(if $(KEEP),-keep)
+	@mkdir -p bin; hack/controlplane/build.sh >/dev/null
+	@$(PATIENTLY) "compiling the operator and the demo" go build -o bin/ ./cmd/manager ./hack/demo
+	@exec bin/demo $(if $(KEEP),-keep)
+
+.PHONY: demo-mesh
+demo-mesh: ## Show an app's requests through a real istiod and Envoy (Linux; no root where user namespaces exist)
+	@mkdir -p bin; $(PATIENTLY) "compiling the demo" go build -C test/e2e -o "$(CURDIR)/bin/demo-mesh" ./demo
+	@exec bin/demo-mesh
 
 ##@ Development
 
 .PHONY: generate
 generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC, the API reference and the chart's copies
 	$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
-	  crd rbac:roleName=manager-role paths=./api/... paths=./internal/controller/... \
+	  crd rbac:roleName=externalroute-manager paths=./api/... paths=./internal/cluster/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
 	$(TOOL) crd-ref-docs --source-path=api --config=hack/tools/api-reference/config.yaml --templates-dir=hack/tools/api-reference --renderer=markdown --output-path=docs/api-reference.md --log-level=WARN
 	hack/chart/generate.sh
@@ -58,8 +70,8 @@ verify: ## Check that what is generated is up to date, modules are tidy, and cod
 	@for module in $(MODULES); do echo "tidy? $$module"; (cd "$$module" && go mod tidy -diff); done
 	$(PATIENTLY) vetting go vet ./...
 	@if command -v shellcheck >/dev/null; then echo "shellcheck $(SCRIPTS)"; shellcheck $(SCRIPTS); else echo "shellcheck is not installed: scripts were not checked"; fi
-	$(PATIENTLY) "building actionlint" go build -C hack/tools/release/actionlint -trimpath -o $(CURDIR)/bin/actionlint github.com/rhysd/actionlint/cmd/actionlint
-	bin/actionlint
+	$(PATIENTLY) "building actionlint" go build -C hack/tools/release/actionlint -trimpath -o "$(CURDIR)/bin/actionlint" github.com/rhysd/actionlint/cmd/actionlint
+	bin/actionlint .github/workflows/*
 
 .PHONY: lint
 lint: $(LINTER) ## Lint the Go code, and the API by the rules of Kubernetes
@@ -67,22 +79,28 @@ lint: $(LINTER) ## Lint the Go code, and the API by the rules of Kubernetes
 	$(PATIENTLY) linting $(LINTER) run ./...
 
 .PHONY: controlplane
-controlplane: ## Build kube-apiserver, etcd, kube-controller-manager and kubectl once; print their folder as the last line
+controlplane: ## Find, download or build kube-apiserver, etcd, kubectl and a few controllers; print their folder as the last line
 	@hack/controlplane/build.sh
 
 .PHONY: test
 test: ## Run the tests of this module, on a real API server where they need one; TESTFLAGS are passed on
 	@assets=$$(hack/controlplane/build.sh | tail -n 1); \
-	echo "KUBEBUILDER_ASSETS=$$assets go test -timeout 20m $(TESTFLAGS) ./..."; \
-	KUBEBUILDER_ASSETS=$$assets $(PATIENTLY) testing go test -timeout 20m $(TESTFLAGS) ./...
+	for module in . hack/controlplane; do \
+	  echo "KUBEBUILDER_ASSETS=$$assets go test -C $$module -timeout 20m $(TESTFLAGS) ./..."; \
+	  KUBEBUILDER_ASSETS=$$assets $(PATIENTLY) testing go test -C $$module -timeout 20m $(TESTFLAGS) ./...; \
+	done
+
+.PHONY: flakes
+flakes: ## Run the tests ten times on a busy machine, twice of them with the race detector (hours); ARGS are its flags
+	@hack/flakes.sh $(ARGS)
 
 .PHONY: mesh
 mesh: ## Run what the operator generates through Istio's own validators, analyzers and simulation
 	$(PATIENTLY) "building Istio and testing (7 minutes on a cold cache)" go test -C test/mesh -count=1 -timeout 40m $(TESTFLAGS) ./...
 
 .PHONY: e2e
-e2e: ## Send real requests through a real istiod and Envoy (as root)
-	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 20m
+e2e: ## Send real requests through a real istiod and Envoy (Linux; no root where user namespaces exist)
+	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 30m
 
 .PHONY: chart-test
 chart-test: ## Lint, unit-test and validate the Helm chart, and install it into a real control plane
@@ -94,7 +112,9 @@ observability-test: ## Test alerts, dashboard, metrics and logs with a real Prom
 
 .PHONY: chaos
 chaos: ## Try faults on a real control plane, and audit what is left; ARGS are its flags
-	@hack/controlplane/build.sh >/dev/null; mkdir -p bin; go build -C test/chaos -o $(CURDIR)/bin/chaos .; exec bin/chaos $(ARGS)
+	@hack/controlplane/build.sh >/dev/null
+	$(PATIENTLY) "testing the auditor" go test -C test/chaos -count=1 -timeout 40m ./...
+	@mkdir -p bin; go build -C test/chaos -o "$(CURDIR)/bin/chaos" .; exec bin/chaos $(ARGS)
 
 .PHONY: random
 random: ## Put hundreds of thousands of random routes through Istio's validators, and thousands through a real Envoy (hours, as root)
@@ -111,6 +131,10 @@ bench: ## Measure what routes cost on a real control plane, against a bare clien
 .PHONY: bench-compare
 bench-compare: ## Compare the Go benchmarks with those of the main branch
 	hack/bench/compare.sh $(ARGS)
+
+.PHONY: cold
+cold: ## Make the targets of ARGS (demo and test, if unset) as on a machine that has never seen the project, and print the seconds of each
+	hack/cold.sh $(ARGS)
 
 ##@ Build
 
