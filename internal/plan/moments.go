@@ -27,7 +27,7 @@ type Moments struct {
 	repairs Backoff
 }
 
-// Start notes that a plan is about to be executed. Its writes count as sent, whatever becomes of them.
+// Start notes that a plan is about to be executed.
 func (m *Moments) Start(p Plan, now time.Time) {
 	if m.wanted != p.wanted {
 		m.wanted, m.repairs = p.wanted, Backoff{}
@@ -36,14 +36,10 @@ func (m *Moments) Start(p Plan, now time.Time) {
 	if p.repair != nil {
 		m.repairs.add(now, *p.repair)
 	}
-	for _, step := range p.Apply {
-		if step.Stage != translate.StageTraffic || p.moves {
-			m.stamp(step, now)
-		}
-	}
 }
 
-// Returned notes that the answer to a write has come, or has not come: the API server may have committed it until now.
+// Returned notes that the answer to a write has come, or has not come: the API server may have committed it until now. A write that is never sent, since an
+// earlier one has failed, leaves no moment.
 func (m *Moments) Returned(p Plan, step Step, err error, now time.Time) {
 	if step.Stage != translate.StageTraffic || p.moves {
 		m.stamp(step, now)

@@ -259,6 +259,20 @@ func TestNext(t *testing.T) {
 				"0s: VirtualService | ServiceEntry(a:443,8080-,80-); Programmed; again 3s", "3s: ServiceEntry(a:443,8080-); Programmed", "3s: Programmed",
 			},
 		},
+		"in place, a VirtualService that is refused is tried again without another settle time": {
+			func(s *story) {
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.loseRequest("VirtualService")
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s", "3s: VirtualService | ServiceEntry(a:443,80-); failed",
+				"3s: VirtualService | ServiceEntry(a:443,80-); Programmed",
+			},
+		},
 		"in place from https to http, the port that leads nowhere goes as the open one comes": {
 			func(s *story) {
 				s.stands(inPlace)
