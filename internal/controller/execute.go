@@ -32,11 +32,12 @@ func (r *Reconciler) execute(ctx context.Context, p *pass) {
 	if !p.stopped && !p.mute {
 		r.carryOut(ctx, p)
 	}
-	if !p.stopped {
-		p.state.failures = plan.Backoff{}
-	} else {
+	switch {
+	case p.stopped:
 		p.state.failures.Add(p.now)
 		p.state.failed = p.route.Generation
+	case p.plan.Condition.Programmed || len(p.plan.Apply)+len(p.plan.Delete) > 0: // a pass that only waits says nothing about the next write
+		p.state.failures = plan.Backoff{}
 	}
 	if p.rests() {
 		r.cluster.Release(p.key())

@@ -93,6 +93,9 @@ func (r *Reconciler) reconcile(ctx context.Context, p *pass) (ctrl.Result, error
 	if p.mute {
 		return ctrl.Result{}, nil
 	}
+	if p.err != nil && !p.refused && !p.state.failures.Paused(p.now) { // the retry comes at once, and usually succeeds
+		return ctrl.Result{}, p.err
+	}
 	pause, err := r.report(ctx, p)
 	if err := errors.Join(p.err, err); err != nil { // it is retried, sooner than anything that the plan waits for
 		return ctrl.Result{}, err
