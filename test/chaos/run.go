@@ -243,8 +243,8 @@ func (r *run) watchRest(ctx context.Context) error {
 	for w, n := range times {
 		r.findings = append(r.findings, finding{hot, fmt.Sprintf("%d times %s %s/%s (%d) although nothing happened", n, w.verb, w.namespace, w.object, w.code)})
 	}
-	for object, p := range r.writes.paces {
-		if n := p.most(); n > often {
+	for object, writes := range r.writes.paces {
+		if n := (pace{writes, r.writes.acts[subject(object)]}).hottest(); n > 0 {
 			r.findings = append(r.findings, finding{hot, fmt.Sprintf("%s/%s was written %d times within a second", r.namespace, object, n)})
 		}
 	}

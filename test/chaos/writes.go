@@ -21,22 +21,39 @@ type write struct {
 	code                        int32
 }
 
-// often is how often the operator may write one object within a second: somebody who undoes what it does must not be answered at full speed.
-const often = 10
+// often is how often the operator may write one object within a second, and each how often more for each act of another client: what answers at full speed
+// writes an object fifty times and more. A repair is two writes, or three if another write comes in between.
+const often, each = 25, 5
 
-// pace is when the operator wrote an object.
-type pace []time.Time
+// pace is when the operator wrote an object, and when other clients wrote it or its route.
+type pace struct{ writes, acts []time.Time }
 
-// most is how often it did within a second, at the worst time.
-func (p pace) most() int {
+// hottest is the second in which the operator wrote the object too often, as the number of its writes, and 0 if there is none.
+func (p pace) hottest() int {
 	most, first := 0, 0
-	for last := range p {
-		for p[last].Sub(p[first]) >= time.Second {
+	for last, now := range p.writes {
+		for now.Sub(p.writes[first]) >= time.Second {
 			first++
 		}
-		most = max(most, last-first+1)
+		acts := 0
+		for _, act := range p.acts {
+			if since := now.Sub(act); since >= 0 && since < 2*time.Second { // one that came shortly before the second counts, too
+				acts++
+			}
+		}
+		if n := last - first + 1; n > often+each*acts {
+			most = max(most, n)
+		}
 	}
 	return most
+}
+
+// subject is the route that an object belongs to, as far as its name tells, or else the object.
+func subject(object string) string {
+	if _, name, found := strings.Cut(object, "/"); found && strings.HasPrefix(name, "route-") && len(name) >= len(nameOf(0)) {
+		return name[:len(nameOf(0))]
+	}
+	return object
 }
 
 // writes reads the API server's audit log as it grows.
@@ -44,7 +61,9 @@ type writes struct {
 	file   *os.File
 	reader *bufio.Reader
 	half   string // of a line that is still being written
-	paces  map[string]pace
+	// paces are when the operator wrote an object, and acts when other clients wrote something of a subject.
+	paces map[string][]time.Time
+	acts  map[string][]time.Time
 	// changes are what was committed in the namespaces that were asked for.
 	changes []change
 }
@@ -56,7 +75,7 @@ func (c *cluster) writesFromNow() (*writes, error) {
 		return nil, err
 	}
 	_, err = file.Seek(0, io.SeekEnd)
-	return &writes{file: file, reader: bufio.NewReader(file), paces: map[string]pace{}}, err
+	return &writes{file: file, reader: bufio.NewReader(file), paces: map[string][]time.Time{}, acts: map[string][]time.Time{}}, err
 }
 
 func (w *writes) close() { _ = w.file.Close() } // it was read
@@ -99,6 +118,7 @@ func (w *writes) next(namespace string) (operators, others []write, err error) {
 			w.paces[one.object] = append(w.paces[one.object], event.StageTimestamp.Time)
 		case one.code < http.StatusBadRequest:
 			others = append(others, one)
+			w.acts[subject(one.object)] = append(w.acts[subject(one.object)], event.StageTimestamp.Time)
 		}
 	}
 }
