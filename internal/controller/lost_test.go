@@ -139,3 +139,31 @@ func TestStatusWritesThatFailBackOff(t *testing.T) {
 	generation := s.touchSpec("web")
 	s.until("the status should be written", func() string { return cmp.Diff(generation, s.read("web").Status.ObservedGeneration) })
 }
+
+// A route does not stop being Ready because of one answer that is lost: the retry comes at once.
+func TestOneLostAnswerIsNotReported(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	answers := &lostAnswers{}
+	c.operator.Wrap(answers.wrap)
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s := tellIn(t, c)
+	s.route("web", simple)
+	s.ready("web")
+	s.pass("web")
+	c.requests.writes(s.namespace) // those until now
+
+	answers.lose("virtualservices")
+	s.route("web", simple+"\nrules: [{timeout: 5s}]")
+	s.until("the answer should be lost", answers.left)
+	s.ready("web")
+	statuses := slices.DeleteFunc(c.requests.writes(s.namespace), func(w string) bool { return !strings.HasSuffix(w, "/externalroutes/web/status") })
+	if len(statuses) != 1 {
+		t.Errorf("an edit with one lost answer costs %d writes of the status", len(statuses))
+	}
+}
