@@ -88,7 +88,7 @@ func (b *bench) measure(ctx context.Context, name string, count int, o *operator
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	using, err := usages(o) // now: of thousands of routes, to tell the metrics that are asked for next takes more than the work of a change
+	using, err := usages(o) // now: with thousands of routes, a scrape of the metrics costs more than the work of a change
 	if err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func totalOf(family *dto.MetricFamily) float64 {
 }
 
 // await waits until the operator's work is as a test likes, and returns when that was seen. It leaves the operator alone for at least four times as long as
-// a look takes: with thousands of routes, to tell all metrics is work too.
+// a look takes: with thousands of routes, a scrape of all metrics costs CPU, too.
 func (o *operator) await(ctx context.Context, every, timeout time.Duration, likes func(work) bool) (time.Time, error) {
 	var at, next time.Time
 	err := wait.PollUntilContextTimeout(ctx, every, timeout, true, func(ctx context.Context) (bool, error) {
@@ -210,7 +210,7 @@ func (o *operator) awaitRest(ctx context.Context, timeout time.Duration, likes f
 	if err != nil {
 		return since, err
 	}
-	const calm, idle = 400 * time.Millisecond, 0.03 // of so long, so many seconds may be used: leases, timers
+	const quiet, idle = 400 * time.Millisecond, 0.03 // of so long, so many seconds may be used: leases, timers
 	var used float64
 	err = wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, timeout, true, func(ctx context.Context) (bool, error) {
 		stat, err := process.Stat()
@@ -220,7 +220,7 @@ func (o *operator) awaitRest(ctx context.Context, timeout time.Duration, likes f
 		if now := stat.CPUTime(); now-used > idle {
 			used, since = now, time.Now()
 		}
-		if time.Since(since) < calm {
+		if time.Since(since) < quiet {
 			return false, nil
 		}
 		now, err := o.work(ctx)
@@ -238,14 +238,14 @@ func (o *operator) awaitRest(ctx context.Context, timeout time.Duration, likes f
 // quiet waits until the operator has had nothing to do for a moment, and returns since when.
 func (o *operator) quiet(ctx context.Context, timeout time.Duration) (time.Time, error) {
 	var since time.Time
-	before, calm := -1.0, 0
+	before, quiet := -1.0, 0
 	_, err := o.await(ctx, 100*time.Millisecond, timeout, func(w work) bool {
 		if w.waiting > 0 || w.reconciles != before {
-			before, calm, since = w.reconciles, 0, time.Now()
+			before, quiet, since = w.reconciles, 0, time.Now()
 			return false
 		}
-		calm++
-		return calm >= 5
+		quiet++
+		return quiet >= 5
 	})
 	return since, err
 }

@@ -76,7 +76,7 @@ func requestKey(verb, resource, group, subresource string) string {
 	return verb + " " + resource
 }
 
-// ownRequests counts what the bench itself asks of the API server, which is not to be told as somebody else's.
+// ownRequests counts what the bench itself asks of the API server, which does not count as another client's.
 type ownRequests struct {
 	mu   sync.Mutex
 	all  counts

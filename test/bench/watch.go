@@ -27,8 +27,8 @@ type moment struct {
 	at         time.Time
 }
 
-// sightings are what the bench's own watches have seen.
-type sightings struct {
+// observed are what the bench's own watches have seen.
+type observed struct {
 	mu sync.Mutex
 	// ready are the generations for which routes were Ready.
 	ready map[types.NamespacedName]moment
@@ -38,7 +38,7 @@ type sightings struct {
 
 // watchAll begins to watch routes and VirtualServices.
 func (b *bench) watchAll(ctx context.Context) error {
-	b.seen = &sightings{ready: map[types.NamespacedName]moment{}, written: map[types.NamespacedName]moment{}}
+	b.seen = &observed{ready: map[types.NamespacedName]moment{}, written: map[types.NamespacedName]moment{}}
 	routes := &cache.ListWatch{WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 		return b.client.Watch(ctx, &v1alpha1.ExternalRouteList{}, &client.ListOptions{Raw: &options})
 	}}
@@ -71,7 +71,7 @@ func (b *bench) follow(ctx context.Context, kind schema.GroupVersionResource, wa
 	return nil
 }
 
-func (s *sightings) route(event watch.Event) {
+func (s *observed) route(event watch.Event) {
 	route, ok := event.Object.(*v1alpha1.ExternalRoute)
 	if !ok {
 		return
@@ -80,13 +80,13 @@ func (s *sightings) route(event watch.Event) {
 	s.note(s.ready, event.Type, route, ready)
 }
 
-func (s *sightings) virtualService(event watch.Event) {
+func (s *observed) virtualService(event watch.Event) {
 	if object, ok := event.Object.(*metav1.PartialObjectMetadata); ok {
 		s.note(s.written, event.Type, object, true)
 	}
 }
 
-func (s *sightings) note(in map[types.NamespacedName]moment, kind watch.EventType, object client.Object, counts bool) {
+func (s *observed) note(in map[types.NamespacedName]moment, kind watch.EventType, object client.Object, counts bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := client.ObjectKeyFromObject(object)
@@ -100,7 +100,7 @@ func (s *sightings) note(in map[types.NamespacedName]moment, kind watch.EventTyp
 }
 
 // await waits until all keys were seen at a generation or a later one, and returns when each of them was.
-func (s *sightings) await(
+func (s *observed) await(
 	ctx context.Context, timeout time.Duration, in map[types.NamespacedName]moment, want map[types.NamespacedName]int64,
 ) (map[types.NamespacedName]time.Time, error) {
 	at := map[types.NamespacedName]time.Time{}
@@ -122,7 +122,7 @@ func (s *sightings) await(
 }
 
 // generation is the one at which a VirtualService was seen last.
-func (s *sightings) generation(key types.NamespacedName) int64 {
+func (s *observed) generation(key types.NamespacedName) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.written[key].generation

@@ -51,7 +51,7 @@ type bench struct {
 	rest     rest.Interface
 	client   client.WithWatch
 	metadata metadata.Interface
-	seen     *sightings
+	seen     *observed
 }
 
 func newBench(ctx context.Context, s *settings, plane *controlplane.ControlPlane, manager string) (*bench, error) {

@@ -120,11 +120,11 @@ func halfOpenConnections(ctx context.Context, r *run) error {
 // disturbed lets the user work while connections are disturbed.
 func (r *run) disturbed(ctx context.Context, during time.Duration, toxics ...toxic) error {
 	return r.meanwhile(ctx, busily, func() error {
-		calm, err := r.wire.disturb(toxics...)
+		restore, err := r.wire.disturb(toxics...)
 		if err != nil {
 			return err
 		}
-		defer calm()
+		defer restore()
 		return sleep(ctx, during)
 	})
 }

@@ -117,7 +117,7 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 	return err
 }
 
-// quota leaves no room for another VirtualService, nor for another Service. Who asks for one is told, and gets it when there is room.
+// quota leaves no room for another VirtualService, nor for another Service. The status of a route that asks for one says so, and the route gets it when there is room.
 func quota(ctx context.Context, r *run) error {
 	stop, err := r.RunQuotaController()
 	if err != nil {

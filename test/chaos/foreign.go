@@ -99,7 +99,7 @@ func (c *cluster) foreign(ctx context.Context, in ...client.ListOption) (snapsho
 	return all, nil
 }
 
-// touched tells what has become of objects of other people's since the snapshot.
+// touched finds objects of other clients that changed since the snapshot.
 func (s snapshot) touched(after snapshot) []finding {
 	var findings []finding
 	for _, key := range slices.Sorted(maps.Keys(s)) {

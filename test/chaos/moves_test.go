@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// told is what a row of the table says of one write: when, who, what, and what the object has then. Without parts it is a deletion.
-type told struct {
+// recorded is what a row of the table says of one write: when, who, what, and what the object has then. Without parts it is a deletion.
+type recorded struct {
 	at     int64 // in milliseconds
 	who    string
 	object string // RESOURCE/NAME
@@ -27,21 +27,21 @@ const (
 func TestMovesAreAudited(t *testing.T) {
 	const settle = 300 * time.Millisecond
 	for name, c := range map[string]struct {
-		writes []told
+		writes []recorded
 		found  []string
 	}{
-		"a new alias serves at once": {writes: []told{
+		"a new alias serves at once": {writes: []recorded{
 			{0, "creates", entry, "a", ""}, {1, "creates", rule, "s", ""}, {2, "creates", service, "a s", "web"},
 		}},
 		"a route onto a Service with pods waits": {
-			writes: []told{{0, "creates", entry, "a", ""}, {1, "creates", rule, "s", ""}, {300, "creates", service, "a s", "taken-01"}},
+			writes: []recorded{{0, "creates", entry, "a", ""}, {1, "creates", rule, "s", ""}, {300, "creates", service, "a s", "taken-01"}},
 			found:  []string{service + " leads to s 1ms"},
 		},
 		"a route onto a host in place waits": {
-			writes: []told{{0, "creates", entry, "a", ""}, {0, "creates", rule, "s", ""}, {299, "creates", service, "a s", "a.example.com"}},
+			writes: []recorded{{0, "creates", entry, "a", ""}, {0, "creates", rule, "s", ""}, {299, "creates", service, "a s", "a.example.com"}},
 			found:  []string{service + " leads to a 1ms", service + " leads to s 1ms"},
 		},
-		"a move waits before traffic and before the end": {writes: []told{
+		"a move waits before traffic and before the end": {writes: []recorded{
 			{0, "creates", entry, "a", ""},
 			{0, "creates", service, "a", "web"},
 			{1000, "creates", other, "b", ""},
@@ -49,7 +49,7 @@ func TestMovesAreAudited(t *testing.T) {
 			{1600, "deletes", entry, "", ""},
 		}},
 		"a move is early both times": {
-			writes: []told{
+			writes: []recorded{
 				{0, "creates", entry, "a", ""},
 				{0, "creates", service, "a", "web"},
 				{1000, "creates", other, "b", ""},
@@ -59,7 +59,7 @@ func TestMovesAreAudited(t *testing.T) {
 			found: []string{entry + " loses a 90ms", service + " leads to b 10ms"},
 		},
 		"a subset goes early": {
-			writes: []told{
+			writes: []recorded{
 				{0, "creates", rule, "s", ""},
 				{0, "creates", service, "s", "web"},
 				{1000, "writes", rule, "s t", ""},
@@ -69,27 +69,27 @@ func TestMovesAreAudited(t *testing.T) {
 			found: []string{rule + " loses s 290ms"},
 		},
 		"what traffic needs goes": {
-			writes: []told{{0, "creates", entry, "a", ""}, {0, "creates", service, "a", "web"}, {1000, "deletes", entry, "", ""}},
+			writes: []recorded{{0, "creates", entry, "a", ""}, {0, "creates", service, "a", "web"}, {1000, "deletes", entry, "", ""}},
 			found:  []string{entry + " loses a, which"},
 		},
-		"another user may do all that": {writes: []told{
+		"another user may do all that": {writes: []recorded{
 			{0, "creates", entry, "a", ""},
 			{0, "creates", service, "a", "web"},
 			{1000, "user creates", other, "b", ""},
 			{1001, "user writes", service, "b", "web"},
 			{1002, "user deletes", entry, "", ""},
 		}},
-		"what a route leaves goes at once, its VirtualService first": {writes: []told{
+		"what a route leaves goes at once, its VirtualService first": {writes: []recorded{
 			{0, "creates", entry, "a", ""},
 			{0, "creates", service, "a", "web"},
 			{1000, "deletes", service, "", ""},
 			{1001, "deletes", entry, "", ""},
 		}},
-		"a part that another object of the route has stays": {writes: []told{
+		"a part that another object of the route has stays": {writes: []recorded{
 			{0, "creates", entry, "a", ""}, {0, "creates", service, "a", "web"}, {1000, "creates", other, "a", ""}, {1001, "deletes", entry, "", ""},
 		}},
 		"a part that was gone for a while has to settle again": {
-			writes: []told{
+			writes: []recorded{
 				{0, "creates", entry, "a", ""},
 				{0, "creates", other, "b", ""},
 				{0, "creates", service, "a", "web"},
@@ -99,7 +99,7 @@ func TestMovesAreAudited(t *testing.T) {
 			},
 			found: []string{service + " leads to b 299ms"},
 		},
-		"what came before the log has settled": {writes: []told{
+		"what came before the log has settled": {writes: []recorded{
 			{0, "writes", entry, "a", ""}, {1, "writes", service, "a", "a.example.com"}, {2, "writes", service, "a b", "a.example.com"},
 		}},
 	} {
@@ -117,7 +117,7 @@ func TestMovesAreAudited(t *testing.T) {
 	}
 }
 
-func changesOf(writes []told) []change {
+func changesOf(writes []recorded) []change {
 	var changes []change
 	for _, w := range writes {
 		resource, name, _ := strings.Cut(w.object, "/")

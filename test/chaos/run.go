@@ -141,15 +141,15 @@ func (r *run) prepare(ctx context.Context) (err error) {
 // settled waits until the namespace is as its routes ask for, and notes what is not in the end.
 func (r *run) settled(ctx context.Context) error {
 	var findings []finding
-	began, told := time.Now(), false
+	began, reported := time.Now(), false
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, r.patience, true, func(ctx context.Context) (bool, error) {
 		now, err := r.audit(ctx, r.namespace, r.routes)
 		if err != nil {
 			return false, nil //nolint:nilerr // the API server may still be on its way
 		}
 		findings = now
-		if !told && len(findings) > 0 && time.Since(began) > 40*time.Second { // longer than the operator's longest pause
-			told = true
+		if !reported && len(findings) > 0 && time.Since(began) > 40*time.Second { // longer than the operator's longest pause
+			reported = true
 			r.say("after %.0f s not yet: %v", time.Since(began).Seconds(), findings)
 		}
 		return len(findings) == 0, nil

@@ -49,17 +49,17 @@ type toxic struct {
 }
 
 // disturb does things to connections, those that stand and new ones, until the function that it returns is called.
-func (w *wire) disturb(toxics ...toxic) (calm func(), err error) {
-	calm = func() { w.proxy.Toxics.ResetToxics(context.Background()) }
+func (w *wire) disturb(toxics ...toxic) (restore func(), err error) {
+	restore = func() { w.proxy.Toxics.ResetToxics(context.Background()) }
 	for _, t := range toxics {
 		raw, err := json.Marshal(t)
 		if err != nil {
 			return nil, err
 		}
 		if _, err := w.proxy.Toxics.AddToxicJson(strings.NewReader(string(raw))); err != nil {
-			calm()
+			restore()
 			return nil, err
 		}
 	}
-	return calm, nil
+	return restore, nil
 }
