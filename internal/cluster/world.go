@@ -84,6 +84,12 @@ func (w *World) Object(key translate.Key) translate.Object {
 	return nil
 }
 
+// Deleted reports whether an object is gone or being deleted. Another one of its name does not count.
+func (w *World) Deleted(key translate.Key, uid types.UID) bool {
+	object, _ := w.get(key)
+	return object == nil || object.GetUID() != uid || !object.GetDeletionTimestamp().IsZero()
+}
+
 // Named returns the object of that kind and name, nil if there is none.
 func (w *World) Named(key translate.Key) *conflict.Named {
 	object, _ := w.get(key)

@@ -61,6 +61,10 @@ var explained = []struct{ message, err, reason string }{
 		"a story makes the API server refuse VirtualServices",
 	},
 	{
+		`^Failed to watch$`, `the server is currently unable to handle the request|context canceled`,
+		"a story cuts the watches and hides Services",
+	},
+	{
 		`^Failed to watch$`, `the server could not find the requested resource`,
 		"a story deletes Istio's CRDs: the watches fail until the operator learns of that",
 	},

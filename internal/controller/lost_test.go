@@ -2,6 +2,8 @@ package controller_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,7 +12,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/plan"
@@ -166,4 +172,62 @@ func TestOneLostAnswerIsNotReported(t *testing.T) {
 	if len(statuses) != 1 {
 		t.Errorf("an edit with one lost answer costs %d writes of the status", len(statuses))
 	}
+}
+
+// While the cache still shows a Service of an earlier route of the same name, the operator does not delete it again with each edit.
+func TestObjectsOfAnEarlierRouteAreDeletedOnce(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	proxy, err := controlplane.NewProxy(c.operator, rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	c.operator = proxy.Config // what passes the proxy is recorded
+	c.operator.QPS = -1
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s := tellIn(t, c)
+	s.route("web", simple)
+	s.route("other", strings.Replace(simple, "[web]", "[other]", 1))
+	route := s.ready("web")
+	s.ready("other")
+	c.clock.stop(t)
+	proxy.Hide("/services")
+	s.delete(route)
+	s.until("the garbage collector should delete the Service and the VirtualService", func() string {
+		for _, object := range []client.Object{&corev1.Service{}, &networkingv1.VirtualService{}} {
+			err := c.client.Get(s.Context(), client.ObjectKey{Namespace: s.namespace, Name: "web"}, object)
+			if !apierrors.IsNotFound(err) {
+				return fmt.Sprintf("%T: %v", object, err)
+			}
+		}
+		return ""
+	})
+	c.clock.step(2 * plan.CacheLagLimit) // a route of the same second counts as an earlier one by then
+	s.route("web", simple)
+	deletions := func() int {
+		return len(slices.DeleteFunc(c.requests.writes(s.namespace), func(w string) bool { return !strings.HasPrefix(w, "DELETE ") || !strings.HasSuffix(w, "/services/web") }))
+	}
+	n := 0
+	s.until("the operator should delete the Service that its cache shows", func() string {
+		if n += deletions(); n == 0 {
+			return "it has not"
+		}
+		return ""
+	})
+	for range 5 {
+		s.touchSpec("web")
+		s.pass("other") // it is reconciled after web
+	}
+	if n += deletions(); n > 1 {
+		t.Errorf("the operator deletes the Service %d times", n)
+	}
+	proxy.Hide("")
+	c.clock.step(plan.CacheLagLimit)
+	s.ready("web")
 }

@@ -109,11 +109,7 @@ func (w write) seen(p *pass, shown *cluster.Cluster) bool {
 	case w.Kind == routeKind:
 		return cluster.Reaches(p.route.ResourceVersion, w.version)
 	case w.version == "":
-		object := p.owned[w.Key]
-		if object == nil {
-			return p.owned != nil
-		}
-		return object.GetUID() != w.uid || !object.GetDeletionTimestamp().IsZero()
+		return p.world != nil && p.world.Deleted(w.Key, w.uid)
 	}
 	return shown.HasSeen(w.Key, w.version)
 }
