@@ -2,55 +2,55 @@ package v1alpha1
 
 // Destination is one external host and how to reach it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('https:') || !has(self.tls.mode) || self.tls.mode != 'DISABLE'",fieldPath=".tls.mode",message="DISABLE contradicts an https:// URL: use http:// for plaintext"
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('http:') || !has(self.tls.mode) || self.tls.mode == 'DISABLE'",fieldPath=".tls.mode",message="SIMPLE and MUTUAL contradict an http:// URL: use https://"
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('http:') || !(has(self.tls.sni) || has(self.tls.subjectAltNames) || has(self.tls.caConfigMap) || has(self.tls.credentialName) || self.tls.scope == 'Host')",fieldPath=".tls",message="TLS settings contradict an http:// URL: use https://"
-// +kubebuilder:validation:XValidation:rule="self.resolution != 'STATIC' || has(self.endpoints)",fieldPath=".endpoints",message="resolution STATIC needs endpoints with IP addresses"
-// +kubebuilder:validation:XValidation:rule="self.resolution != 'STATIC' || !has(self.endpoints) || self.endpoints.all(e, isIP(e.address))",fieldPath=".endpoints",message="resolution STATIC needs IP addresses: use DNS for names"
-// +kubebuilder:validation:XValidation:rule="self.resolution != 'DNS_ROUND_ROBIN' || !has(self.endpoints) || self.endpoints.size() == 1",fieldPath=".endpoints",message="resolution DNS_ROUND_ROBIN takes one endpoint at most: use DNS for several"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('http:')",fieldPath=".tls",message="TLS settings need an https:// URL: use https://, or remove tls"
+// +kubebuilder:validation:XValidation:rule="!has(self.resolution) || self.resolution != 'DNSRoundRobin' || !has(self.endpoints) || self.endpoints.size() == 1",fieldPath=".endpoints",message="resolution DNSRoundRobin takes one endpoint at most: use resolution DNS for several"
 type Destination struct {
-	// name is what rules call this destination. If left out, primary.
+	// name is the name by which rules refer to this destination: a DNS label of at most 63 characters, unique in the route. Defaults to primary.
 	// +optional
-	// +default="primary"
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens"
 	Name string `json:"name,omitempty"`
 
-	// url is where the host is: http:// or https://, a lower-case DNS name, a port where it is not 80 or 443, and a path that is put before the
-	// path of every request.
+	// url is the address of the external host: http:// or https://, a lower-case DNS name, an optional port (defaults to 80 or 443), and an optional
+	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1.
 	// +required
 	URL URL `json:"url,omitempty"`
 
-	// weight is the destination's share of the traffic where a rule names no destinations of its own, in relation to the other weights. If left out,
-	// 1; 0 sends it nothing.
+	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights. 0 sends it no traffic.
+	// Defaults to 1.
 	// +optional
-	// +default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Weight *int32 `json:"weight,omitempty"`
 
-	// resolution is how addresses are found: DNS (if left out) uses all that DNS answers, DNS_ROUND_ROBIN the first one, STATIC those in endpoints.
+	// protocol is the HTTP version that the mesh speaks to the destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and which excludes
+	// WebSocket. Defaults to HTTP.
 	// +optional
-	// +default="DNS"
+	Protocol Protocol `json:"protocol,omitempty"`
+
+	// resolution is how the mesh finds addresses: DNS uses all addresses that DNS returns, DNSRoundRobin the first one. Endpoints that are all IP
+	// addresses need no resolution. Defaults to DNS.
+	// +optional
 	Resolution Resolution `json:"resolution,omitempty"`
 
-	// endpoints are other addresses to dial; authority, SNI and the check of the certificate stay with the URL's host. If left out, that host.
+	// endpoints are the addresses to connect to, at most 16. The authority, the SNI and the certificate check still use the URL's host. Defaults to the
+	// URL's host.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 
-	// tls says how TLS is spoken. If left out, verified TLS against the system's roots for https, none for http.
+	// tls configures TLS to an https:// destination. Defaults to TLS that verifies the server against the system's root certificates.
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
 
-	// connectionPool limits connections and requests. If left out, Istio's defaults.
+	// connectionPool limits connections and requests. Defaults to Istio's limits.
 	// +optional
 	ConnectionPool *ConnectionPool `json:"connectionPool,omitempty"`
 
-	// outlierDetection takes addresses that fail out of the rotation for a while. If left out, none is.
+	// outlierDetection ejects failing addresses from load balancing for a while. Defaults to none.
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 }
@@ -65,35 +65,45 @@ type Destination struct {
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#]*([/?#]|$)') || self.matches('^https?://([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?([:/?#]|$)')",message="the host must be a lower-case DNS name of two labels or more (punycode for other alphabets): no IP address, no wildcard, no underscore, no trailing dot"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#]{254}')",message="the host must be at most 253 characters long"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#:]*:') || self.matches('^https?://[^/:]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?#]|$)')",message="the port must be a number from 1 to 65535"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#@]*:(1500[0-9]|1502[01]|15053|15090)([/?#]|$)')",message="the port must not be one of Istio's own (15000 to 15009, 15020, 15021, 15053, 15090): a sidecar would have two listeners on it"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#@]*:(1500[0-9]|1502[01]|15053|15090)([/?#]|$)')",message="the port must not be one of Istio's own (15000 to 15009, 15020, 15021, 15053, 15090), on which sidecars listen: use another port"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)([:/?#]|$)')",message="the host must not be a cloud's metadata service"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/?#]+/') || self.matches('^https?://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must be written as it goes over the wire: percent-encode what RFC 3986 does not allow in a path"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/?#]+/') || self.matches('^https?://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must hold only characters that RFC 3986 allows: percent-encode the others"
 // +kubebuilder:validation:XValidation:rule="!self.matches('(/|%2[fF]|%5[cC])([.]|%2[eE]){1,2}(/|;|%2[fF]|%5[cC]|$)')",message="the path must not hold dot segments (/./ or /../), not even encoded ones"
 // +kubebuilder:validation:XValidation:rule="!self.matches('%([01][0-9A-Fa-f]|7[fF])')",message="the path must not hold encoded control characters"
 type URL string
 
-// Resolution is how the addresses of a destination are found; the words are those of an Istio ServiceEntry.
+// Protocol is the HTTP version that the mesh speaks to a destination.
 //
-// +kubebuilder:validation:Enum=DNS;DNS_ROUND_ROBIN;STATIC
+// +kubebuilder:validation:Enum=HTTP;HTTP2
+type Protocol string
+
+const (
+	// ProtocolHTTP is HTTP/1.1.
+	ProtocolHTTP Protocol = "HTTP"
+	// ProtocolHTTP2 is HTTP/2.
+	ProtocolHTTP2 Protocol = "HTTP2"
+)
+
+// Resolution is how the mesh finds the addresses of a destination.
+//
+// +kubebuilder:validation:Enum=DNS;DNSRoundRobin
 type Resolution string
 
 const (
-	// ResolutionDNS uses every address that DNS answers.
+	// ResolutionDNS uses all addresses that DNS returns.
 	ResolutionDNS Resolution = "DNS"
-	// ResolutionDNSRoundRobin uses the first address that DNS answers, and keeps connections to earlier ones.
-	ResolutionDNSRoundRobin Resolution = "DNS_ROUND_ROBIN"
-	// ResolutionStatic uses the addresses in endpoints.
-	ResolutionStatic Resolution = "STATIC"
+	// ResolutionDNSRoundRobin uses the first address that DNS returns, and keeps connections to earlier ones.
+	ResolutionDNSRoundRobin Resolution = "DNSRoundRobin"
 )
 
-// Endpoint is an address to dial.
+// Endpoint is an address to connect to.
 type Endpoint struct {
-	// address is an IP address, or a DNS name where the resolution is not STATIC.
+	// address is an IP address or a DNS name.
 	// +required
 	Address EndpointAddress `json:"address,omitempty"`
 
-	// port is the port to dial. If left out, the URL's.
+	// port is the port to connect to, from 1 to 65535. Defaults to the URL's port.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -111,73 +121,87 @@ type Endpoint struct {
 // +kubebuilder:validation:XValidation:rule="!self.matches('^(.*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)$')",message="must not be a cloud's metadata service"
 type EndpointAddress string
 
-// TLS says how TLS is spoken to a destination.
+// TLS configures TLS to a destination.
 //
 // +kubebuilder:validation:MinProperties=0
-// +kubebuilder:validation:XValidation:rule="!has(self.mode) || self.mode != 'MUTUAL' || has(self.credentialName)",fieldPath=".credentialName",message="mode MUTUAL needs credentialName, the Secret with the client certificate"
-// +kubebuilder:validation:XValidation:rule="!has(self.credentialName) || (has(self.mode) && self.mode == 'MUTUAL')",fieldPath=".mode",message="credentialName needs mode MUTUAL"
-// +kubebuilder:validation:XValidation:rule="!(has(self.credentialName) && has(self.caConfigMap))",fieldPath=".caConfigMap",message="must not stand beside credentialName: the Secret holds ca.crt too"
-// +kubebuilder:validation:XValidation:rule="!has(self.insecureSkipVerify) || !self.insecureSkipVerify",fieldPath=".insecureSkipVerify",message="is allowed only where an ExternalRoutePolicy permits it, and this version has none"
+// +kubebuilder:validation:XValidation:rule="!(has(self.caCertificateRefs) && has(self.clientCertificateRef))",fieldPath=".caCertificateRefs",message="excludes clientCertificateRef: put the CA certificates into the key ca.crt of the client certificate's Secret"
 type TLS struct {
-	// mode is SIMPLE (the server proves who it is), MUTUAL (both do) or DISABLE. If left out, SIMPLE for https and DISABLE for http.
+	// scope is which traffic gets TLS. Route covers the traffic of this route only, so that a workload that calls https://HOST directly keeps working.
+	// Host covers all traffic of the namespace to the host, which breaks such direct calls. Defaults to Route.
 	// +optional
-	Mode TLSMode `json:"mode,omitempty"`
-
-	// scope is where TLS is spoken for the workloads. Route (if left out) does it for this route alone, so that a workload that calls https://HOST
-	// itself goes on working. Host does it for every call of the namespace to the host, which breaks those that speak TLS already.
-	// +optional
-	// +default="Route"
 	Scope TLSScope `json:"scope,omitempty"`
 
-	// sni is the server name sent in the handshake. If left out, the URL's host.
+	// sni is the server name in the TLS handshake. Defaults to the URL's host.
 	// +optional
 	SNI TLSName `json:"sni,omitempty"`
 
-	// subjectAltNames are the names of which the server's certificate must carry one. If left out, the URL's host.
+	// subjectAltNames are the accepted names, at most 16. The server's certificate must contain one of them. Defaults to the URL's host.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	SubjectAltNames []TLSName `json:"subjectAltNames,omitempty"`
 
-	// caConfigMap is the name of a ConfigMap of the route's namespace whose key ca.crt holds the authorities to trust. If left out, the system's roots
-	// of the sidecar's image.
+	// caCertificateRefs refers to the CA certificates that the mesh trusts, at most one object. Defaults to the root certificates in the sidecar's image.
 	// +optional
-	CAConfigMap ObjectName `json:"caConfigMap,omitempty"`
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=1
+	CACertificateRefs []CACertificateRef `json:"caCertificateRefs,omitempty"`
 
-	// credentialName is the name of a Secret of the route's namespace with the client certificate: tls.crt, tls.key and ca.crt. Needed for MUTUAL.
-	// The pods' ServiceAccount must be allowed to list secrets; the operator never reads it.
+	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector. Defaults to none.
 	// +optional
-	CredentialName ObjectName `json:"credentialName,omitempty"`
-
-	// insecureSkipVerify turns the check of the certificate off. If left out, false; true is allowed only where an ExternalRoutePolicy permits it.
-	// +optional
-	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
+	ClientCertificateRef *ClientCertificateRef `json:"clientCertificateRef,omitempty"`
 }
 
-// TLSMode is how TLS is spoken; the words are those of an Istio DestinationRule.
+// CACertificateRef refers to an object with CA certificates in the route's namespace.
+type CACertificateRef struct {
+	// kind is the kind of the object. Defaults to ConfigMap.
+	// +optional
+	Kind CACertificateKind `json:"kind,omitempty"`
+
+	// name is the name of the object. Its key ca.crt holds the CA certificates in PEM format.
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+}
+
+// CACertificateKind is the kind of an object with CA certificates.
 //
-// +kubebuilder:validation:Enum=SIMPLE;MUTUAL;DISABLE
-type TLSMode string
+// +kubebuilder:validation:Enum=ConfigMap
+type CACertificateKind string
 
-const (
-	// TLSSimple verifies the server.
-	TLSSimple TLSMode = "SIMPLE"
-	// TLSMutual verifies the server and shows it a client certificate.
-	TLSMutual TLSMode = "MUTUAL"
-	// TLSDisable is plaintext.
-	TLSDisable TLSMode = "DISABLE"
-)
+// CACertificateConfigMap is a ConfigMap.
+const CACertificateConfigMap CACertificateKind = "ConfigMap"
 
-// TLSScope is for whom TLS is spoken.
+// ClientCertificateRef refers to an object with a client certificate in the route's namespace.
+type ClientCertificateRef struct {
+	// kind is the kind of the object. Defaults to Secret.
+	// +optional
+	Kind ClientCertificateKind `json:"kind,omitempty"`
+
+	// name is the name of the object. Its keys are tls.crt, tls.key and ca.crt, the CA certificates that the mesh trusts. The ServiceAccount of the
+	// selected pods must be allowed to list Secrets. The operator never reads the object.
+	// +required
+	Name ObjectName `json:"name,omitempty"`
+}
+
+// ClientCertificateKind is the kind of an object with a client certificate.
+//
+// +kubebuilder:validation:Enum=Secret
+type ClientCertificateKind string
+
+// ClientCertificateSecret is a Secret.
+const ClientCertificateSecret ClientCertificateKind = "Secret"
+
+// TLSScope is which traffic gets TLS.
 //
 // +kubebuilder:validation:Enum=Route;Host
 type TLSScope string
 
 const (
-	// TLSScopeRoute speaks TLS for the traffic of this route.
+	// TLSScopeRoute covers the traffic of this route only.
 	TLSScopeRoute TLSScope = "Route"
-	// TLSScopeHost speaks TLS for every call of the namespace to the host.
+	// TLSScopeHost covers all traffic of the namespace to the host.
 	TLSScopeHost TLSScope = "Host"
 )
 
@@ -185,79 +209,75 @@ const (
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])*[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a lower-case DNS name, without wildcard (a certificate's own wildcard is honoured)"
+// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])*[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a lower-case DNS name, without a wildcard: a wildcard in the server's certificate matches anyway"
 type TLSName string
 
-// ObjectName is the name of a ConfigMap or a Secret.
+// ObjectName is the name of an object in the route's namespace.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be the name of an object: lower-case letters, digits, '-' and '.'"
 type ObjectName string
 
-// Duration is a length of time: 1h, 1m30s, 250ms. Its grammar is Gateway API's (GEP-2257).
+// Duration is a length of time of at least 1ms, such as 1h, 1m30s or 250ms. Its format is that of the Gateway API (GEP-2257).
 //
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1ms')",message="must be a duration such as 1h, 1m30s or 250ms, of at least 1ms"
 type Duration string
 
-// ConnectionPool limits connections and requests to a destination, for each sidecar by itself.
+// ConnectionPool limits connections and requests to a destination. The limits apply to each sidecar separately.
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionPool struct {
-	// maxConnections is the number of connections that may be open. If left out, 2^32-1. Set maxPendingRequests with it: without that, requests queue
-	// for ever when the pool is full.
+	// maxConnections is the maximum number of open connections, at least 1. Set maxPendingRequests with it: without that limit, requests queue
+	// indefinitely when the pool is full. Defaults to 2^32-1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
 	MaxConnections int32 `json:"maxConnections,omitempty"`
 
-	// maxPendingRequests is the number of requests that may wait for a connection; the next one gets 503. If left out, 2^32-1.
+	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. Defaults to 2^32-1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
 	MaxPendingRequests int32 `json:"maxPendingRequests,omitempty"`
 
-	// connectTimeout is how long a connection may take. If left out, the mesh's (10s).
+	// connectTimeout is the timeout for opening a connection, such as 2s. Defaults to the mesh's setting (10s).
 	// +optional
 	ConnectTimeout Duration `json:"connectTimeout,omitempty"`
 
-	// http2 speaks HTTP/2 to the destination, which gRPC needs and WebSocket excludes. If left out, HTTP/1.1.
-	// +optional
-	HTTP2 bool `json:"http2,omitempty"`
-
-	// maxRequestsPerConnection is after how many requests a connection is closed. If left out, never.
+	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. Defaults to no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=536870912
 	MaxRequestsPerConnection int32 `json:"maxRequestsPerConnection,omitempty"`
 
-	// idleTimeout is how long a connection may be idle. If left out, 1h. Set it below the server's, or a request can meet a connection that the server
-	// is closing.
+	// idleTimeout is the time after which the mesh closes an idle connection, such as 30s. Set it below the server's timeout, so that no request uses a
+	// connection that the server is closing. Defaults to 1h.
 	// +optional
 	IdleTimeout Duration `json:"idleTimeout,omitempty"`
 }
 
-// OutlierDetection takes addresses that fail out of the rotation for a while.
+// OutlierDetection ejects failing addresses from load balancing for a while.
 //
 // +kubebuilder:validation:MinProperties=1
 type OutlierDetection struct {
-	// consecutive5xxErrors is after how many errors in a row an address is taken out. If left out, 5.
+	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. Defaults to 5.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
 	Consecutive5xxErrors int32 `json:"consecutive5xxErrors,omitempty"`
 
-	// interval is the time between two looks. If left out, 10s.
+	// interval is the time between two checks for ejection. Defaults to 10s.
 	// +optional
 	Interval Duration `json:"interval,omitempty"`
 
-	// baseEjectionTime is how long an address stays out, times the number of times that it was. If left out, 30s.
+	// baseEjectionTime is how long an address stays ejected, multiplied by the number of its ejections. Defaults to 30s.
 	// +optional
 	BaseEjectionTime Duration `json:"baseEjectionTime,omitempty"`
 
-	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10. (Istio takes 0 for left out, so it is refused.)
+	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Defaults to 10.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100

@@ -2,17 +2,18 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ExternalRoute lets the workloads of its namespace reach a host outside the mesh under a name of their choice. The operator turns it into an
-// Istio ServiceEntry, VirtualService and DestinationRule, and a Service for the name where there is none.
+// ExternalRoute lets the workloads of its namespace call a host outside the mesh by a name of their choice. The operator generates an Istio
+// ServiceEntry, VirtualService and DestinationRule for it, and a Service for the name if none exists.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:shortName=extr,categories=istio-io;networking-istio-io
+// +kubebuilder:resource:shortName=extr
 // +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.spec.hosts`
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.destinations[0].url`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ExternalRoute struct {
 	metav1.TypeMeta `json:",inline"`
@@ -21,13 +22,13 @@ type ExternalRoute struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// spec is what the route should do.
+	// spec is the desired state of the route.
 	// +required
 	Spec ExternalRouteSpec `json:"spec,omitzero"`
 
-	// status is what the operator found and did.
+	// status is the observed state of the route. The operator writes it.
 	// +optional
-	// +default={"conditions":[{"type":"Accepted","status":"Unknown","reason":"Pending","message":"The operator has not looked at this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"},{"type":"Ready","status":"Unknown","reason":"Pending","message":"The operator has not looked at this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"}]}
+	// +default={"conditions":[{"type":"Accepted","status":"Unknown","reason":"Pending","message":"The operator has not reconciled this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"},{"type":"Ready","status":"Unknown","reason":"Pending","message":"The operator has not reconciled this route yet.","lastTransitionTime":"1970-01-01T00:00:00Z"}]}
 	Status ExternalRouteStatus `json:"status,omitzero"`
 }
 
@@ -40,83 +41,94 @@ type ExternalRouteList struct {
 	Items           []ExternalRoute `json:"items"`
 }
 
-// ExternalRouteSpec is what an ExternalRoute should do.
+// ExternalRouteSpec is the desired state of an ExternalRoute.
 //
 // +kubebuilder:validation:XValidation:rule="self.hosts.all(h, !h.contains('.') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
-// +kubebuilder:validation:XValidation:rule="!has(self.rules) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, d.name == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have"
-// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || self.destinations.all(d, !has(d.tls) || !has(d.tls.credentialName))",fieldPath=".destinations",message="tls.credentialName needs spec.workloadSelector: without one Istio would send plaintext"
-// +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: a selected DestinationRule is never seen by other namespaces"
-// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
-// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || d.tls.scope != 'Host' || (!has(d.endpoints) && d.resolution == 'DNS'))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
+// +kubebuilder:validation:XValidation:rule="!has(self.rules) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
+// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
+// +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: other namespaces do not use a DestinationRule with a selector"
+// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
+// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(d.endpoints) && (!has(d.resolution) || d.resolution == 'DNS')))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
+// +kubebuilder:validation:XValidation:rule="!has(self.retries) || !has(self.retries.attempts) || self.retries.attempts > 0 || !has(self.rules) || self.rules.all(r, !has(r.retries) || has(r.retries.attempts))",fieldPath=".rules",message="a rule sets retries without attempts, and spec.retries.attempts 0 turns them off: set attempts in the rule"
 type ExternalRouteSpec struct {
-	// hosts are the names that workloads call. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's own
-	// namespace is an alias, a Kubernetes Service. The host of one of the route's own destinations is upgraded in place: workloads go on calling
-	// http://HOST, and the mesh speaks TLS for them.
+	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
+	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
+	// http://HOST, and the mesh originates TLS.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Hosts []RouteHost `json:"hosts,omitempty"`
 
-	// port is the HTTP port on which the hosts are served. If left out, 80. For a host that is upgraded in place it may not be the https port.
+	// port is the port on which workloads call the hosts, from 1 to 65535. For a host that is upgraded in place it must not be the https port. Defaults
+	// to 80.
 	// +optional
-	// +default=80
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
-	// +kubebuilder:validation:XValidation:rule="!(self in [15000, 15001, 15002, 15003, 15004, 15005, 15006, 15007, 15008, 15009, 15020, 15021, 15053, 15090])",message="must not be one of Istio's own ports (15000 to 15009, 15020, 15021, 15053, 15090): a sidecar would have two listeners on it"
+	// +kubebuilder:validation:XValidation:rule="!(self in [15000, 15001, 15002, 15003, 15004, 15005, 15006, 15007, 15008, 15009, 15020, 15021, 15053, 15090])",message="must not be one of Istio's own ports (15000 to 15009, 15020, 15021, 15053, 15090), on which sidecars listen: use another port"
 	Port int32 `json:"port,omitempty"`
 
-	// serviceCreationPolicy says what happens when an alias has no Service: IfMissing (if left out) creates one without a selector, Never reports it.
-	// An existing Service is used as it is and never changed.
+	// serviceCreationPolicy is what happens if an alias has no Service: IfMissing creates a Service without a selector, Never reports the missing one in
+	// the status. The operator never changes an existing Service. Defaults to IfMissing.
 	// +optional
 	// +default="IfMissing"
 	ServiceCreationPolicy ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 
-	// destinations are the external hosts.
+	// destinations are the external hosts, from 1 to 8. Their names must be unique.
 	// +required
-	// +listType=map
-	// +listMapKey=name
+	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:XValidation:rule="self.all(d, self.exists_one(e, (has(e.name) ? e.name : 'primary') == (has(d.name) ? d.name : 'primary')))",message="destinations must have unique names, and one without a name is called primary: set name"
 	Destinations []Destination `json:"destinations,omitempty"`
 
-	// rules say what happens to which request: the first rule that matches wins, and a request that none matches gets 404. If left out, every
-	// request goes to the destinations by their weights.
+	// rules decide what happens to a request, at most 32. The first rule that matches applies, and a request that no rule matches gets 404. Defaults to
+	// one rule that matches all requests and sends them to the destinations by weight.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=32
-	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.size() : 0).sum() <= 64",message="all rules together may have 64 matches: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.map(m, (has(m.headers) ? m.headers.size() : 0) + (has(m.queryParams) ? m.queryParams.size() : 0)).sum() : 0).sum() <= 48",message="all rules together may match on 48 headers and query parameters: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.headers) ? (has(r.headers.request) ? (has(r.headers.request.set) ? r.headers.request.set.size() : 0) + (has(r.headers.request.add) ? r.headers.request.add.size() : 0) + (has(r.headers.request.remove) ? r.headers.request.remove.size() : 0) : 0) + (has(r.headers.response) ? (has(r.headers.response.set) ? r.headers.response.set.size() : 0) + (has(r.headers.response.add) ? r.headers.response.add.size() : 0) + (has(r.headers.response.remove) ? r.headers.response.remove.size() : 0) : 0) : 0).sum() <= 48",message="all rules together may set, add and remove 48 headers: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.directResponse) && has(r.directResponse.body) ? r.directResponse.body.size() : 0).sum() <= 8192",message="all bodies of directResponse together may have 8192 characters: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.match) ? r.match.map(m, (has(m.uri) ? (has(m.uri.exact) ? m.uri.exact.size() : 0) + (has(m.uri.prefix) ? m.uri.prefix.size() : 0) + (has(m.uri.regex) ? m.uri.regex.size() : 0) : 0) + (has(m.method) ? (has(m.method.exact) ? m.method.exact.size() : 0) + (has(m.method.prefix) ? m.method.prefix.size() : 0) + (has(m.method.regex) ? m.method.regex.size() : 0) : 0) + (has(m.headers) ? m.headers.map(k, k.size() + (has(m.headers[k].exact) ? m.headers[k].exact.size() : 0) + (has(m.headers[k].prefix) ? m.headers[k].prefix.size() : 0) + (has(m.headers[k].regex) ? m.headers[k].regex.size() : 0)).sum() : 0) + (has(m.queryParams) ? m.queryParams.map(k, k.size() + (has(m.queryParams[k].exact) ? m.queryParams[k].exact.size() : 0) + (has(m.queryParams[k].prefix) ? m.queryParams[k].prefix.size() : 0) + (has(m.queryParams[k].regex) ? m.queryParams[k].regex.size() : 0)).sum() : 0)).sum() : 0)).sum() <= 16384",message="all matches together may have 16384 characters, names included: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.headers) ? (has(r.headers.request) ? (has(r.headers.request.set) ? r.headers.request.set.map(k, k.size() + r.headers.request.set[k].size()).sum() : 0) + (has(r.headers.request.add) ? r.headers.request.add.map(k, k.size() + r.headers.request.add[k].size()).sum() : 0) + (has(r.headers.request.remove) ? r.headers.request.remove.map(k, k.size()).sum() : 0) : 0) + (has(r.headers.response) ? (has(r.headers.response.set) ? r.headers.response.set.map(k, k.size() + r.headers.response.set[k].size()).sum() : 0) + (has(r.headers.response.add) ? r.headers.response.add.map(k, k.size() + r.headers.response.add[k].size()).sum() : 0) + (has(r.headers.response.remove) ? r.headers.response.remove.map(k, k.size()).sum() : 0) : 0) : 0)).sum() <= 8192",message="all headers that are set, added and removed may have 8192 characters together, names included: use a second route for more"
-	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.rewrite) ? (has(r.rewrite.uri) ? r.rewrite.uri.size() : 0) + (has(r.rewrite.uriRegexRewrite) ? r.rewrite.uriRegexRewrite.match.size() + r.rewrite.uriRegexRewrite.rewrite.size() : 0) : 0)).sum() <= 8192",message="all rewrites together may have 8192 characters: use a second route for more"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.size() : 0).sum() <= 64",message="all rules together may have 64 matches: combine some of them with a prefix or regex match"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.match) ? r.match.map(m, (has(m.headers) ? m.headers.size() : 0) + (has(m.queryParams) ? m.queryParams.size() : 0)).sum() : 0).sum() <= 48",message="all rules together may match on 48 headers and query parameters: remove some of them, or combine values with a regex match"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.headers) ? (has(r.headers.request) ? (has(r.headers.request.set) ? r.headers.request.set.size() : 0) + (has(r.headers.request.add) ? r.headers.request.add.size() : 0) + (has(r.headers.request.remove) ? r.headers.request.remove.size() : 0) : 0) + (has(r.headers.response) ? (has(r.headers.response.set) ? r.headers.response.set.size() : 0) + (has(r.headers.response.add) ? r.headers.response.add.size() : 0) + (has(r.headers.response.remove) ? r.headers.response.remove.size() : 0) : 0) : 0).sum() <= 48",message="all rules together may set, add and remove 48 headers: remove some of them"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, has(r.directResponse) && has(r.directResponse.body) ? r.directResponse.body.size() : 0).sum() <= 8192",message="all directResponse bodies together may have 8192 characters: shorten them"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.match) ? r.match.map(m, (has(m.uri) ? (has(m.uri.exact) ? m.uri.exact.size() : 0) + (has(m.uri.prefix) ? m.uri.prefix.size() : 0) + (has(m.uri.regex) ? m.uri.regex.size() : 0) : 0) + (has(m.method) ? (has(m.method.exact) ? m.method.exact.size() : 0) + (has(m.method.prefix) ? m.method.prefix.size() : 0) + (has(m.method.regex) ? m.method.regex.size() : 0) : 0) + (has(m.headers) ? m.headers.map(k, k.size() + (has(m.headers[k].exact) ? m.headers[k].exact.size() : 0) + (has(m.headers[k].prefix) ? m.headers[k].prefix.size() : 0) + (has(m.headers[k].regex) ? m.headers[k].regex.size() : 0)).sum() : 0) + (has(m.queryParams) ? m.queryParams.map(k, k.size() + (has(m.queryParams[k].exact) ? m.queryParams[k].exact.size() : 0) + (has(m.queryParams[k].prefix) ? m.queryParams[k].prefix.size() : 0) + (has(m.queryParams[k].regex) ? m.queryParams[k].regex.size() : 0)).sum() : 0)).sum() : 0)).sum() <= 16384",message="all matches together may have 16384 characters, names included: shorten them, or use prefix in place of exact"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.headers) ? (has(r.headers.request) ? (has(r.headers.request.set) ? r.headers.request.set.map(k, k.size() + r.headers.request.set[k].size()).sum() : 0) + (has(r.headers.request.add) ? r.headers.request.add.map(k, k.size() + r.headers.request.add[k].size()).sum() : 0) + (has(r.headers.request.remove) ? r.headers.request.remove.map(k, k.size()).sum() : 0) : 0) + (has(r.headers.response) ? (has(r.headers.response.set) ? r.headers.response.set.map(k, k.size() + r.headers.response.set[k].size()).sum() : 0) + (has(r.headers.response.add) ? r.headers.response.add.map(k, k.size() + r.headers.response.add[k].size()).sum() : 0) + (has(r.headers.response.remove) ? r.headers.response.remove.map(k, k.size()).sum() : 0) : 0) : 0)).sum() <= 8192",message="all headers that rules set, add and remove together may have 8192 characters, names included: shorten them"
+	// +kubebuilder:validation:XValidation:rule="self.map(r, (has(r.rewrite) ? (has(r.rewrite.uri) ? r.rewrite.uri.size() : 0) + (has(r.rewrite.uriRegexRewrite) ? r.rewrite.uriRegexRewrite.match.size() + r.rewrite.uriRegexRewrite.rewrite.size() : 0) : 0)).sum() <= 8192",message="all rewrites together may have 8192 characters: shorten them"
 	Rules []Rule `json:"rules,omitempty"`
 
-	// meshHeaders says what happens to headers that the mesh adds to a request (x-envoy-attempt-count, x-forwarded-client-cert and their like)
-	// before it leaves for a third party: Remove (if left out), or Keep.
+	// timeout is the timeout of requests, retries included, such as 15s. It also applies without rules. A rule's own timeout takes precedence, and rules
+	// with directResponse have none. Defaults to no timeout.
+	// +optional
+	Timeout Duration `json:"timeout,omitempty"`
+
+	// retries are the retries of requests. They also apply without rules. Each field that a rule sets itself takes precedence, and rules with
+	// directResponse have none. Defaults to 2 attempts on connect-failure,refused-stream.
+	// +optional
+	Retries *Retries `json:"retries,omitempty"`
+
+	// meshHeaders is what happens to headers that the mesh adds to requests, such as x-envoy-attempt-count and x-forwarded-client-cert, before a request
+	// leaves the mesh: Remove or Keep. Defaults to Remove.
 	// +optional
 	// +default="Remove"
 	MeshHeaders MeshHeaders `json:"meshHeaders,omitempty"`
 
-	// exportTo are the namespaces in which the route works: "." (if left out) is its own, "*" alone is all of them; other namespaces by name, always
-	// beside ".".
+	// exportTo are the namespaces whose workloads can use the route, at most 16: "." is the route's own namespace, which must be in the list; other
+	// namespaces by name; or "*" alone for all. Defaults to ["."].
 	// +optional
 	// +listType=set
 	// +default=["."]
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:validation:XValidation:rule="self == ['*'] || self.exists(n, n == '.')",message="must hold \".\" (without it the route's own namespace gets 503), or be \"*\" alone"
-	// +kubebuilder:validation:XValidation:rule="self.size() == 1 || !self.exists(n, n == '*')",message="\"*\" must stand alone: it already names every namespace"
+	// +kubebuilder:validation:XValidation:rule="self == ['*'] || self.exists(n, n == '.')",message="must hold \".\", without which the route's own namespace gets 503, or \"*\" alone"
+	// +kubebuilder:validation:XValidation:rule="self.size() == 1 || !self.exists(n, n == '*')",message="\"*\" must be alone in the list: it already includes every namespace"
 	ExportTo []ExportNamespace `json:"exportTo,omitempty"`
 
-	// workloadSelector limits the route to the pods of the namespace that carry these labels. If left out, all of them use it.
+	// workloadSelector limits the route to the selected pods of the namespace. It needs exportTo ["."] and tls.scope Route. Defaults to all pods.
 	// +optional
 	WorkloadSelector *WorkloadSelector `json:"workloadSelector,omitempty"`
 
-	// suspend makes the operator write nothing but the status. If left out, false.
+	// suspend stops the operator from writing generated objects. It still writes the status. Defaults to false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 }
@@ -132,7 +144,7 @@ type ExternalRouteSpec struct {
 // +kubebuilder:validation:XValidation:rule="!self.matches('^([^.]*[.])*localhost([.]localdomain)?$')",message="must not be localhost: a call to it never leaves the pod"
 type RouteHost string
 
-// ServiceCreationPolicy says what happens when an alias has no Service.
+// ServiceCreationPolicy is what happens if an alias has no Service.
 //
 // +kubebuilder:validation:Enum=IfMissing;Never
 type ServiceCreationPolicy string
@@ -140,19 +152,19 @@ type ServiceCreationPolicy string
 const (
 	// ServiceCreationIfMissing creates a ClusterIP Service without a selector.
 	ServiceCreationIfMissing ServiceCreationPolicy = "IfMissing"
-	// ServiceCreationNever reports the missing Service.
+	// ServiceCreationNever reports the missing Service in the status.
 	ServiceCreationNever ServiceCreationPolicy = "Never"
 )
 
-// MeshHeaders says what happens to the headers that the mesh adds to a request.
+// MeshHeaders is what happens to the headers that the mesh adds to requests.
 //
 // +kubebuilder:validation:Enum=Remove;Keep
 type MeshHeaders string
 
 const (
-	// MeshHeadersRemove removes them before a request leaves for a third party.
+	// MeshHeadersRemove removes them before a request leaves the mesh.
 	MeshHeadersRemove MeshHeaders = "Remove"
-	// MeshHeadersKeep removes nothing.
+	// MeshHeadersKeep keeps them.
 	MeshHeadersKeep MeshHeaders = "Keep"
 )
 
@@ -165,13 +177,13 @@ type ExportNamespace string
 
 // WorkloadSelector selects pods of the route's namespace.
 type WorkloadSelector struct {
-	// matchLabels are the labels that a pod must carry, all of them.
+	// matchLabels are the labels that a pod must have, at most 16.
 	// +required
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && k.indexOf('/') <= 253)",message="each key must be a label key: [PREFIX/]NAME"
-	// +kubebuilder:validation:XValidation:rule="self.map(k, k.size() + self[k].size()).sum() <= 1024",message="all labels together may have 1024 characters: they stand in every match of the VirtualService"
+	// +kubebuilder:validation:XValidation:rule="self.map(k, k.size() + self[k].size()).sum() <= 1024",message="all labels together may have 1024 characters, because every match of the VirtualService repeats them: select by fewer labels"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 }
 

@@ -1,23 +1,23 @@
 package v1alpha1
 
-// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService. An
-// empty rule matches every request and sends it to all destinations of the route. Rules that follow a rule without match never match.
+// Rule decides what happens to the requests that it matches. Its fields have the semantics of the http routes of an Istio VirtualService. An empty rule
+// matches all requests and sends them to all destinations. Rules after a rule without match never apply.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.directResponse) || !(has(self.rewrite) || has(self.destinations) || has(self.retries) || has(self.timeout) || has(self.fault))",fieldPath=".directResponse",message="answers by itself: rewrite, destinations, retries, timeout and fault must not stand beside it"
+// +kubebuilder:validation:XValidation:rule="!has(self.directResponse) || !(has(self.rewrite) || has(self.destinations) || has(self.retries) || has(self.timeout) || has(self.fault))",fieldPath=".directResponse",message="excludes rewrite, destinations, retries, timeout and fault: remove them, or directResponse"
 type Rule struct {
-	// match are the conditions, of which one must hold. If left out, every request matches.
+	// match is a list of conditions, at most 16, of which one must hold. Defaults to all requests.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Match []Match `json:"match,omitempty"`
 
-	// rewrite changes path and authority of a request. If left out, the destination's base path is put before the path, and the authority is the
-	// destination's host.
+	// rewrite changes the path and the authority of requests. Defaults to prepending the destination's base path, and the destination's host as the
+	// authority.
 	// +optional
 	Rewrite *Rewrite `json:"rewrite,omitempty"`
 
-	// destinations are where the requests go, by weight. If left out, all destinations of the route by their own weights.
+	// destinations receive the requests by weight, at most 8. Defaults to all destinations of the route by their own weights.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -25,23 +25,23 @@ type Rule struct {
 	// +kubebuilder:validation:MaxItems=8
 	Destinations []RuleDestination `json:"destinations,omitempty"`
 
-	// timeout is how long a request may take, retries included. If left out, for ever.
+	// timeout is the timeout of requests, retries included, such as 15s. Defaults to spec.timeout.
 	// +optional
 	Timeout Duration `json:"timeout,omitempty"`
 
-	// retries say when a request is tried again. If left out, twice, and only where the destination cannot have seen the first try.
+	// retries are the retries of requests. Each field defaults to the one of spec.retries.
 	// +optional
 	Retries *Retries `json:"retries,omitempty"`
 
-	// headers changes headers of requests and responses.
+	// headers changes headers of requests and responses. Defaults to no changes.
 	// +optional
 	Headers *Headers `json:"headers,omitempty"`
 
-	// fault makes requests fail or wait on purpose. If left out, none does.
+	// fault injects failures and delays. Defaults to none.
 	// +optional
 	Fault *Fault `json:"fault,omitempty"`
 
-	// directResponse answers in place of a destination.
+	// directResponse answers requests without a destination. Defaults to none.
 	// +optional
 	DirectResponse *DirectResponse `json:"directResponse,omitempty"`
 }
@@ -50,30 +50,30 @@ type Rule struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type Match struct {
-	// uri is the path of the request, without the query.
+	// uri is a condition on the path of the request, without the query.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="has(self.regex) || (has(self.exact) ? self.exact : has(self.prefix) ? self.prefix : '/').matches('^/[-A-Za-z0-9._~!$&()*+,;=:@/%\\']*$')",message="must begin with / and hold only characters that RFC 3986 allows in a path (no query): percent-encode the others"
 	URI *StringMatch `json:"uri,omitempty"`
 
-	// method is the method of the request, such as GET.
+	// method is a condition on the method of the request, such as GET.
 	// +optional
 	Method *StringMatch `json:"method,omitempty"`
 
-	// headers are headers of the request by name.
+	// headers are conditions on headers of the request by name, at most 12.
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=12
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 1024 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 1024 characters: letters, digits and -!#$%&*+.^_|~"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['uri', 'scheme', 'method', 'authority']))",message="Istio ignores conditions on headers named uri, scheme, method or authority: use uri and method"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['uri', 'scheme', 'method', 'authority']))",message="Istio ignores conditions on headers named uri, scheme, method or authority: use the fields uri and method"
 	Headers map[string]StringMatch `json:"headers,omitempty"`
 
-	// queryParams are parameters of the query by name.
+	// queryParams are conditions on query parameters by name, at most 12.
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=12
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 1024 && k.matches('^[-A-Za-z0-9._~!$()*+,;:@/?%\\\\[\\\\]\\']+$'))",message="each key must be a parameter's name as it goes over the wire, of at most 1024 characters: percent-encode what RFC 3986 does not allow in a query"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 1024 && k.matches('^[-A-Za-z0-9._~!$()*+,;:@/?%\\\\[\\\\]\\']+$'))",message="each key must be a parameter name of at most 1024 characters that RFC 3986 allows in a query: percent-encode the others"
 	QueryParams map[string]StringMatch `json:"queryParams,omitempty"`
 }
 
@@ -81,43 +81,43 @@ type Match struct {
 //
 // +kubebuilder:validation:ExactlyOneOf=exact;prefix;regex
 type StringMatch struct {
-	// exact is the whole string.
+	// exact matches the whole string.
 	// +optional
 	Exact MatchText `json:"exact,omitempty"`
 
-	// prefix is how the string begins.
+	// prefix matches the beginning of the string.
 	// +optional
 	Prefix MatchText `json:"prefix,omitempty"`
 
-	// regex is a regular expression (RE2) that matches the whole string.
+	// regex is a regular expression in RE2 syntax that matches the whole string.
 	// +optional
 	Regex Regex `json:"regex,omitempty"`
 }
 
-// MatchText is a text to compare with.
+// MatchText is a text to compare with, at most 1024 characters of printable ASCII.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
 // +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: percent-encode other characters as clients do"
 type MatchText string
 
-// Regex is a regular expression of RE2's grammar.
+// Regex is a regular expression in RE2 syntax, at most 1024 characters.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
 // +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
-// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
-// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
-// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
+// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression in RE2 syntax"
+// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names, because Envoy rejects a name that occurs twice: use (...) or (?:...)"
+// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, because Envoy does not know all of them: use \\pL, \\pN or list the characters"
 type Regex string
 
-// Rewrite changes path and authority of a request.
+// Rewrite changes the path and the authority of requests.
 //
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!(has(self.uri) && has(self.uriRegexRewrite))",fieldPath=".uriRegexRewrite",message="must not stand beside uri"
+// +kubebuilder:validation:XValidation:rule="!(has(self.uri) && has(self.uriRegexRewrite))",fieldPath=".uriRegexRewrite",message="excludes uri: remove one of the two"
 type Rewrite struct {
-	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, the leading / where there is no uri
-	// match. The destination's base path is not put before it.
+	// uri replaces the part of the path that the match covers: the prefix of a prefix match, the whole path of an exact or regex match, the leading /
+	// without a uri match. The destination's base path is not prepended.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
@@ -126,11 +126,12 @@ type Rewrite struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('%([01][0-9A-Fa-f]|7[fF])')",message="must not hold encoded control characters"
 	URI string `json:"uri,omitempty"`
 
-	// uriRegexRewrite replaces the parts of the path that match an expression. The destination's base path is not put before it.
+	// uriRegexRewrite replaces the parts of the path that match a regular expression. The destination's base path is not prepended.
 	// +optional
 	URIRegexRewrite *RegexRewrite `json:"uriRegexRewrite,omitempty"`
 
-	// authority is the Host header that the destination gets. If left out, the destination's host, with its port where it is not the scheme's own.
+	// authority is the Host header that the destination receives, with or without a port. Defaults to the destination's host, with its port if that is
+	// not the default port of the scheme.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -138,19 +139,19 @@ type Rewrite struct {
 	Authority string `json:"authority,omitempty"`
 }
 
-// RegexRewrite replaces parts of a path.
+// RegexRewrite replaces parts of a path by a regular expression.
 type RegexRewrite struct {
-	// match is a regular expression (RE2); every part of the path that it matches is replaced.
+	// match is a regular expression in RE2 syntax, at most 512 characters. Every part of the path that it matches is replaced.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[ -~]*$')",message="must be printable ASCII: write other characters as escapes"
-	// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression of RE2's grammar"
-	// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names: Envoy refuses a name that stands twice"
-	// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, for Envoy does not know all of them: use \\pL, \\pN or list the characters"
+	// +kubebuilder:validation:XValidation:rule="'a'.matches(self) ? true : true",message="must be a regular expression in RE2 syntax"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('(?P<') && !self.contains('(?<')",message="groups must not have names, because Envoy rejects a name that occurs twice: use (...) or (?:...)"
+	// +kubebuilder:validation:XValidation:rule="!self.contains(r'\\p{') && !self.contains(r'\\P{')",message="must not hold a class such as \\p{Greek}, because Envoy does not know all of them: use \\pL, \\pN or list the characters"
 	Match string `json:"match,omitempty"`
 
-	// rewrite is what is put in place, with \1 to \9 for groups and \0 for the whole part.
+	// rewrite is the replacement, at most 512 characters: \1 to \9 stand for groups, \0 for the whole match.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
@@ -159,7 +160,7 @@ type RegexRewrite struct {
 	Rewrite string `json:"rewrite,omitempty"`
 }
 
-// RuleDestination is a destination's share of a rule's requests.
+// RuleDestination is a destination of a rule and its share of the requests.
 type RuleDestination struct {
 	// name is the name of one of the route's destinations.
 	// +required
@@ -167,35 +168,34 @@ type RuleDestination struct {
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name,omitempty"`
 
-	// weight is its share, in relation to the other weights. If left out, 1; 0 sends it nothing.
+	// weight is the destination's share of the requests, in relation to the other weights of the rule. 0 sends it no requests. Defaults to 1.
 	// +optional
-	// +default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Weight *int32 `json:"weight,omitempty"`
 }
 
-// Retries say when a request is tried again.
+// Retries configures retries of failed requests.
 //
 // +kubebuilder:validation:MinProperties=1
-// +kubebuilder:validation:XValidation:rule="!has(self.attempts) || self.attempts > 0 || !(has(self.perTryTimeout) || has(self.retryOn))",fieldPath=".attempts",message="0 turns retries off: perTryTimeout and retryOn must not stand beside it"
+// +kubebuilder:validation:XValidation:rule="!has(self.attempts) || self.attempts > 0 || !(has(self.perTryTimeout) || has(self.retryOn))",fieldPath=".attempts",message="0 turns retries off: remove perTryTimeout and retryOn, or set attempts to 1 or more"
 type Retries struct {
-	// attempts is how often a request is tried again; 0 is never. If left out, 2.
+	// attempts is the maximum number of retries of a request, from 0 to 100. 0 turns retries off. Defaults to 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// perTryTimeout is how long one try may take. If left out, the rule's timeout.
+	// perTryTimeout is the timeout of each try, such as 2s. Defaults to the timeout of the request.
 	// +optional
 	PerTryTimeout Duration `json:"perTryTimeout,omitempty"`
 
-	// retryOn are Envoy's words for what is tried again, or status codes, separated by commas. If left out, connect-failure,refused-stream: the
-	// destination cannot have seen the first try, so that no request is repeated. Others may repeat a POST.
+	// retryOn lists Envoy's retry conditions or status codes, separated by commas. Defaults to connect-failure,refused-stream, with which the destination
+	// cannot have received the first try. Other conditions can repeat a POST.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|4(0[0-9]|1[0-8]|2[1-6]|2[89]|31|51)|50[0-8]|51[01])(,(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|4(0[0-9]|1[0-8]|2[1-6]|2[89]|31|51)|50[0-8]|51[01]))*$')",message="must be words such as connect-failure, reset, 5xx, gateway-error or status codes such as 503, separated by commas without spaces"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|4(0[0-9]|1[0-8]|2[1-6]|2[89]|31|51)|50[0-8]|51[01])(,(5xx|gateway-error|reset|reset-before-request|connect-failure|retriable-4xx|refused-stream|retriable-status-codes|retriable-headers|envoy-ratelimited|http3-post-connect-failure|cancelled|deadline-exceeded|internal|resource-exhausted|unavailable|4(0[0-9]|1[0-8]|2[1-6]|2[89]|31|51)|50[0-8]|51[01]))*$')",message="must be retry conditions such as connect-failure, reset, 5xx, gateway-error or status codes such as 503, separated by commas without spaces"
 	RetryOn string `json:"retryOn,omitempty"`
 }
 
@@ -203,11 +203,11 @@ type Retries struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type Headers struct {
-	// request changes what the destination gets.
+	// request changes headers of the request that the destination receives.
 	// +optional
 	Request *HeaderOperations `json:"request,omitempty"`
 
-	// response changes what the workload gets.
+	// response changes headers of the response that the workload receives.
 	// +optional
 	Response *HeaderOperations `json:"response,omitempty"`
 }
@@ -216,27 +216,27 @@ type Headers struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type HeaderOperations struct {
-	// set puts these headers in place of those of the same name.
+	// set replaces or adds these headers, at most 16.
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 256 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 256 characters: letters, digits and -!#$%&*+.^_|~ (use rewrite.authority for :authority)"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host is set by rewrite.authority alone"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding say where a message ends: they must be left to the proxy"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host must not be a header here: use rewrite.authority"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding belong to the proxy, because they frame the message: remove them"
 	Set map[string]HeaderValue `json:"set,omitempty"`
 
-	// add puts these headers beside those of the same name.
+	// add appends these headers to those of the same name, at most 16.
 	// +optional
 	// +mapType=atomic
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=16
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.size() >= 1 && k.size() <= 256 && k.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$'))",message="each key must be a header name of at most 256 characters: letters, digits and -!#$%&*+.^_|~ (use rewrite.authority for :authority)"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host is set by rewrite.authority alone"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding say where a message ends: they must be left to the proxy"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.lowerAscii() != 'host')",message="Host must not be a header here: use rewrite.authority"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !(k.lowerAscii() in ['content-length', 'transfer-encoding']))",message="Content-Length and Transfer-Encoding belong to the proxy, because they frame the message: remove them"
 	Add map[string]HeaderValue `json:"add,omitempty"`
 
-	// remove takes headers of these names away.
+	// remove removes these headers, at most 16.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -249,17 +249,17 @@ type HeaderOperations struct {
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=256
 // +kubebuilder:validation:XValidation:rule="self.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$')",message="must be a header name: letters, digits and -!#$%&*+.^_|~"
-// +kubebuilder:validation:XValidation:rule="self.lowerAscii() != 'host'",message="Host cannot be removed: a request needs it"
+// +kubebuilder:validation:XValidation:rule="self.lowerAscii() != 'host'",message="Host cannot be removed, because every request needs it"
 type HeaderName string
 
-// HeaderValue is the value of a header, taken literally.
+// HeaderValue is the literal value of a header, at most 1024 characters.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=1024
 // +kubebuilder:validation:XValidation:rule="self.matches('^[\\t -~]*$')",message="must be printable ASCII, without line breaks"
 type HeaderValue string
 
-// Fault makes requests fail or wait on purpose, before they reach a destination.
+// Fault injects failures and delays before requests reach a destination.
 //
 // +kubebuilder:validation:MinProperties=1
 type Fault struct {
@@ -267,7 +267,7 @@ type Fault struct {
 	// +optional
 	Abort *FaultAbort `json:"abort,omitempty"`
 
-	// delay holds a share of the requests back.
+	// delay delays a share of the requests.
 	// +optional
 	Delay *FaultDelay `json:"delay,omitempty"`
 }
@@ -280,14 +280,14 @@ type FaultAbort struct {
 	// +kubebuilder:validation:Maximum=100
 	Percentage *int32 `json:"percentage,omitempty"`
 
-	// httpStatus is the status code.
+	// httpStatus is the status code, from 200 to 599.
 	// +required
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	HTTPStatus int32 `json:"httpStatus,omitempty"`
 }
 
-// FaultDelay holds a share of the requests back.
+// FaultDelay delays a share of the requests.
 type FaultDelay struct {
 	// percentage is the share of requests, from 0 to 100.
 	// +required
@@ -295,20 +295,20 @@ type FaultDelay struct {
 	// +kubebuilder:validation:Maximum=100
 	Percentage *int32 `json:"percentage,omitempty"`
 
-	// fixedDelay is how long they wait.
+	// fixedDelay is the length of the delay, such as 2s.
 	// +required
 	FixedDelay Duration `json:"fixedDelay,omitempty"`
 }
 
-// DirectResponse answers in place of a destination.
+// DirectResponse answers requests without a destination.
 type DirectResponse struct {
-	// status is the status code.
+	// status is the status code, from 200 to 599.
 	// +required
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	Status int32 `json:"status,omitempty"`
 
-	// body is the text of the answer. If left out, it is empty.
+	// body is the body of the response, at most 4096 bytes of text. Defaults to an empty body.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096

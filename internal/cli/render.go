@@ -173,11 +173,11 @@ func (r *render) translate(
 	return translation.Objects, nil
 }
 
-// refused tells every mistake on a line of its own.
+// refused lists each problem on its own line.
 func refused(name, reason string, problems field.ErrorList) error {
 	lines := []string{fmt.Sprintf("ExternalRoute %s is refused (%s):", name, reason)}
 	for _, problem := range problems {
-		lines = append(lines, "  "+problem.Error())
+		lines = append(lines, "  "+translate.Text(problem))
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }
@@ -186,7 +186,7 @@ func refused(name, reason string, problems field.ErrorList) error {
 func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedName]translate.Service) map[types.NamespacedName]translate.Service {
 	all := map[types.NamespacedName]translate.Service{}
 	for _, key := range translate.ReferencesOf(route).Aliases {
-		all[key] = translate.Service{Ports: []corev1.ServicePort{{Name: "http", Port: route.Spec.Port}}}
+		all[key] = translate.Service{Ports: []corev1.ServicePort{{Name: "http", Port: translate.PortOf(route)}}}
 	}
 	maps.Copy(all, services)
 	return all

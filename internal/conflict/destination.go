@@ -87,7 +87,7 @@ func (e ServiceEntry) port(number uint32) (Port, bool) {
 }
 
 // agree is what helps against most disturbances.
-const agree = ": make the two agree, or delete it"
+const agree = ": change it to agree with the route, or delete it"
 
 // Disturbs says what of our ServiceEntry would not be as it says beside another one of the same host and namespace, and what helps, or nothing.
 //
@@ -107,12 +107,12 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 		return "" // ours is asked first
 	}
 	if e.Resolution != ours.Resolution {
-		return "has another resolution and is older" + agree
+		return "has another resolution, and Istio uses that of the older one" + agree
 	}
 	merged := e.Labels == ours.Labels && slices.Equal(e.ExportTo, ours.ExportTo)
 	for _, mine := range ours.Ports {
 		if _, has := e.port(mine.Number); !has && !merged {
-			return "has other ports, other labels or another exportTo, and is older, so that ours are not added to it" + agree
+			return "has other ports, labels or exportTo and is older, so that Istio does not add the route's ports" + agree
 		}
 	}
 	return ""
@@ -124,10 +124,10 @@ func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 		theirs, shared := e.port(mine.Number)
 		switch {
 		case shared && mine.Target == nowhere && theirs.Target != nowhere:
-			return fmt.Sprintf("declares port %[1]d, on which the route upgrades the host in place, so that requests would leave in plaintext "+
-				"without the VirtualService: take port %[1]d out of it, or delete it", mine.Number)
+			return fmt.Sprintf("declares port %[1]d, on which the route upgrades the host in place: requests would leave in plaintext "+
+				"without the VirtualService. Remove port %[1]d from it, or delete it", mine.Number)
 		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
-			return "has other endpoints for the same port, and Istio puts those of both together" + agree
+			return "has other endpoints for the same port, and Istio merges the endpoints of both" + agree
 		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
 			return "has another protocol for the same port" + agree
 		}
@@ -185,15 +185,15 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	}
 	switch {
 	case d.Selector:
-		return "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other" + agree
+		return "has a workloadSelector, and Istio does not merge it with the route's: each pod would use only one of the two" + agree
 	case slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }):
 		return "has a subset of the same name" + agree
 	case !merge(d, ours):
-		return "has another exportTo, and Istio would forget the older of the two" + agree
+		return "has another exportTo, and Istio would ignore the older of the two" + agree
 	case ours.Policy:
-		return "would get the settings that tls.scope Host makes for the whole host" + agree
+		return "would inherit the settings of tls.scope Host" + agree
 	case d.Policy:
-		return "has settings for the whole host, which ours would inherit" + agree
+		return "has settings for the whole host, which the route's subsets would inherit" + agree
 	}
 	return ""
 }

@@ -90,11 +90,11 @@ type judge struct {
 }
 
 func (j *judge) hostConflict(host translate.Host, format string, args ...any) {
-	j.hosts = appendOnce(j.hosts, field.Invalid(host.Path, host.Name, fmt.Sprintf(format, args...)))
+	j.hosts = appendOnce(j.hosts, translate.Blocked(host.Path, "%s %s", host.Name, fmt.Sprintf(format, args...)))
 }
 
-func (j *judge) destinationConflict(path *field.Path, host, format string, args ...any) {
-	j.destinations = appendOnce(j.destinations, field.Invalid(path, host, fmt.Sprintf(format, args...)))
+func (j *judge) destinationConflict(path *field.Path, format string, args ...any) {
+	j.destinations = appendOnce(j.destinations, translate.Blocked(path, format, args...))
 }
 
 func appendOnce(problems field.ErrorList, problem *field.Error) field.ErrorList {
@@ -119,7 +119,7 @@ func (j *judge) foreignHosts() {
 		if !ok {
 			continue
 		}
-		ours := VirtualServiceFacts(v, j.ClusterDomain).On(uint32(j.Spec.Port)) //nolint:gosec // 1..65535 by schema
+		ours := VirtualServiceFacts(v, j.ClusterDomain).On(uint32(translate.PortOf(j.ExternalRoute))) //nolint:gosec // 1..65535 by schema
 		ours.Created = j.created(v).Time
 		for i, host := range j.Wanted.Hosts {
 			for _, rival := range j.world.VirtualServices(host.Name) {
@@ -127,7 +127,7 @@ func (j *judge) foreignHosts() {
 					continue
 				}
 				if served, beats := Beats(rival, ours); beats && served == i {
-					j.hostConflict(host, "is served by VirtualService %s/%s, which Istio prefers: take the host out of one of the two, or delete one",
+					j.hostConflict(host, "is served by VirtualService %s/%s, which Istio prefers: remove the host from one of the two, or delete one",
 						rival.Namespace, rival.Name)
 				}
 			}
@@ -144,8 +144,8 @@ func (j *judge) httpRoutes() {
 			continue
 		}
 		for _, rival := range j.world.HTTPRoutes(alias) {
-			if (rival.Port == 0 || rival.Port == int64(j.Spec.Port)) && j.visibleIn(rival.Namespace) {
-				j.hostConflict(j.Wanted.Hosts[i], "is served by %s %s/%s too, and Istio leaves open which of the two it follows: take the Service out of one of them",
+			if (rival.Port == 0 || rival.Port == int64(translate.PortOf(j.ExternalRoute))) && j.visibleIn(rival.Namespace) {
+				j.hostConflict(j.Wanted.Hosts[i], "is also served by %s %s/%s, and Istio does not define which of the two applies: remove the Service from one of them",
 					rival.Kind, rival.Namespace, rival.Name)
 			}
 		}
@@ -162,7 +162,7 @@ func (j *judge) visibleIn(namespace string) bool {
 func (j *judge) foreignDestinations() {
 	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
 		if how != "" && !named(item.Object, rival) {
-			j.destinationConflict(item.Path, host, "%s %s/%s is for the same host and %s", kind, rival.Namespace, rival.Name, how)
+			j.destinationConflict(item.Path, "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
 		}
 	}
 	for _, item := range j.Wanted.Objects {
@@ -196,7 +196,7 @@ func (j *judge) routes() {
 				continue
 			}
 			if !claim.Serves {
-				j.destinationConflict(item.Path, claim.Host, "%s", winner.words(claim))
+				j.destinationConflict(item.Path, "%s", winner.words(claim))
 				continue
 			}
 			if i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == claim.Host }); i >= 0 {
@@ -303,7 +303,7 @@ func Asked(route *v1alpha1.ExternalRoute, claim Claim, clusterDomain string) []C
 	}
 	var asked []Claim
 	for _, host := range translate.HostsOf(route, clusterDomain) {
-		asked = append(asked, HostClaim(route.Namespace, host, uint32(route.Spec.Port), labels)) //nolint:gosec // 1..65535 by schema
+		asked = append(asked, HostClaim(route.Namespace, host, uint32(translate.PortOf(route)), labels)) //nolint:gosec // 1..65535 by schema
 	}
 	return asked
 }
@@ -317,24 +317,23 @@ func asked(route *v1alpha1.ExternalRoute, clusterDomain string) (*translate.Tran
 
 // words say to whom a claim belongs, and what to do.
 func (r *winner) words(claim Claim) string {
-	route := fmt.Sprintf("ExternalRoute %s/%s", r.Namespace, r.Name)
-	why := ", which serves already"
+	route := fmt.Sprintf("ExternalRoute %s/%s, which already uses it", r.Namespace, r.Name)
 	if r.waits {
-		why = ", which is older"
+		route = fmt.Sprintf("ExternalRoute %s/%s, which is older", r.Namespace, r.Name)
 	}
 	switch {
 	case claim.Serves:
-		return fmt.Sprintf("belongs to %s%s: take the host out of one of the two routes", route, why)
+		return fmt.Sprintf("belongs to %s: remove the host from one of the two routes", route)
 	case claim.Share == "" || claim.Share == Subsets:
-		return fmt.Sprintf("%s%s, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both", route, why)
+		return fmt.Sprintf("%s belongs to %s, and tls.scope Host cannot be shared with another ExternalRoute: use tls.scope Route in both", claim.Host, route)
 	case claim.Share == InPlace:
-		return fmt.Sprintf("%s%s, declares port %d of the same host, which this route upgrades in place there, so that requests would leave in "+
-			"plaintext without the VirtualService: take the destination with port %[3]d out of it", route, why, claim.Port)
+		return fmt.Sprintf("port %d of %s belongs to %s, and this route upgrades the host in place on that port: requests would leave in plaintext "+
+			"without the VirtualService. Remove the destination with port %[1]d from the other route", claim.Port, claim.Host, route)
 	case r.Claim.Share == InPlace:
-		return fmt.Sprintf("%s%s, upgrades the same host in place on port %d, and this destination would let its requests leave in plaintext "+
-			"without its VirtualService: use https on another port, or take the destination out", route, why, claim.Port)
+		return fmt.Sprintf("port %d of %s belongs to %s and upgrades the host in place: with this destination, its requests would leave in plaintext "+
+			"without the VirtualService. Use https on another port, or remove the destination", claim.Port, claim.Host, route)
 	}
-	return fmt.Sprintf("%s%s, declares another protocol for a port of the same host: make the two agree", route, why)
+	return fmt.Sprintf("port %d of %s belongs to %s, with another protocol: use the same scheme in both routes", claim.Port, claim.Host, route)
 }
 
 // names looks whether the name of every object is free, the route's, or handed over to it.
@@ -354,7 +353,7 @@ func (j *judge) names(verdict *Verdict) {
 			verdict.Adopted[key] = object
 		default:
 			verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonNameConflict, Problems: field.ErrorList{
-				field.Forbidden(field.NewPath("metadata", "name"), j.nameConflict(key, owner)),
+				translate.Blocked(field.NewPath("metadata", "name"), "%s", j.nameConflict(key, owner)),
 			}}
 			return
 		}
@@ -365,7 +364,7 @@ func (j *judge) nameConflict(key translate.Key, owner *metav1.OwnerReference) st
 	if owner != nil {
 		return fmt.Sprintf("%s of namespace %s exists and is controlled by %s %s: rename the route", key, key.Namespace, owner.Kind, owner.Name)
 	}
-	return fmt.Sprintf("%s of namespace %s exists and is not this route's: rename or remove one of them, or hand it over with the annotation %s: %s",
+	return fmt.Sprintf("%s of namespace %s exists and does not belong to this route: rename or delete one of the two, or hand it over with the annotation %s: %s",
 		key, key.Namespace, v1alpha1.AdoptAnnotation, j.Name)
 }
 

@@ -35,7 +35,7 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 			Name: d.subset,
 			TrafficPolicy: &istio.TrafficPolicy{
 				Tls:              tlsFor(route.Namespace, d),
-				ConnectionPool:   connectionPool(d.ConnectionPool),
+				ConnectionPool:   connectionPool(d.ConnectionPool, d.Protocol),
 				OutlierDetection: outlierDetection(d.OutlierDetection),
 			},
 		})
@@ -75,23 +75,19 @@ func tlsFor(namespace string, d *destination) *istio.ClientTLSSettings {
 			settings.SubjectAltNames = append(settings.SubjectAltNames, string(name))
 		}
 	}
-	if tls.CAConfigMap != "" {
-		settings.CredentialName = "configmap://" + namespace + "/" + string(tls.CAConfigMap)
+	for _, name := range caConfigMaps(tls) {
+		settings.CredentialName = "configmap://" + namespace + "/" + name
 	}
-	if tls.Mode == v1alpha1.TLSMutual {
+	if tls.ClientCertificateRef != nil {
 		settings.Mode = istio.ClientTLSSettings_MUTUAL
-		settings.CredentialName = string(tls.CredentialName)
-	}
-	if tls.InsecureSkipVerify {
-		settings.InsecureSkipVerify = wrapperspb.Bool(true)
-		settings.SubjectAltNames = nil // Istio refuses them beside it
+		settings.CredentialName = string(tls.ClientCertificateRef.Name)
 	}
 	return settings
 }
 
-func connectionPool(pool *v1alpha1.ConnectionPool) *istio.ConnectionPoolSettings {
+func connectionPool(pool *v1alpha1.ConnectionPool, protocol v1alpha1.Protocol) *istio.ConnectionPoolSettings {
 	if pool == nil {
-		return nil
+		pool = &v1alpha1.ConnectionPool{}
 	}
 	tcp := &istio.ConnectionPoolSettings_TCPSettings{
 		MaxConnections: pool.MaxConnections,
@@ -102,7 +98,7 @@ func connectionPool(pool *v1alpha1.ConnectionPool) *istio.ConnectionPoolSettings
 		MaxRequestsPerConnection: pool.MaxRequestsPerConnection,
 		IdleTimeout:              duration(pool.IdleTimeout),
 	}
-	if pool.HTTP2 {
+	if protocol == v1alpha1.ProtocolHTTP2 {
 		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_UPGRADE
 	}
 	settings := &istio.ConnectionPoolSettings{}
@@ -112,7 +108,7 @@ func connectionPool(pool *v1alpha1.ConnectionPool) *istio.ConnectionPoolSettings
 	if proto.Size(http) > 0 {
 		settings.Http = http
 	}
-	if settings.Tcp == nil && settings.Http == nil { // http2: false alone
+	if settings.Tcp == nil && settings.Http == nil {
 		return nil
 	}
 	return settings

@@ -1,12 +1,15 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	istio "istio.io/api/networking/v1alpha3"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,21 +21,26 @@ import (
 type destination struct {
 	*v1alpha1.Destination
 	path *field.Path
+	name string
 
 	scheme string
 	tls    bool
 	host   string
 	port   uint32
-	// base is the URL's path as written, empty where there is none.
+	// base is the URL's path as written, empty if there is none.
 	base string
-	// authority is what the server expects as Host: the port is part of it where it is not the scheme's own.
-	authority string
+	// authority is what the server expects as Host: the port is part of it if it is not the scheme's own.
+	authority  string
+	resolution istio.ServiceEntry_Resolution
 
 	// private says that the destination would disturb others under the real host, and upstream is the name that Istio's objects use.
 	private  bool
 	upstream string
 	subset   string
 }
+
+// defaultName is the name of a destination that has none of its own.
+const defaultName = "primary"
 
 // readDestinations reads the URLs and says which of the destinations cannot be reached by a route.
 func readDestinations(route *v1alpha1.ExternalRoute, mesh Mesh) ([]*destination, field.ErrorList) {
@@ -59,7 +67,10 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if err != nil || u.Hostname() == "" {
 		return nil, field.Invalid(path.Child("url"), spec.URL, "is not a URL")
 	}
-	d := &destination{Destination: spec, path: path, scheme: u.Scheme, tls: u.Scheme == "https", host: u.Hostname(), authority: u.Host, port: 80}
+	d := &destination{
+		Destination: spec, path: path, name: cmp.Or(spec.Name, defaultName), scheme: u.Scheme, tls: u.Scheme == "https", host: u.Hostname(), port: 80,
+		authority: u.Host, resolution: resolutionOf(spec),
+	}
 	if d.tls {
 		d.port = 443
 	}
@@ -77,13 +88,28 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest
 	}
-	d.private = len(spec.Endpoints) > 0 || spec.Resolution != v1alpha1.ResolutionDNS || route.Spec.WorkloadSelector != nil || !private(route)
+	d.private = len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route)
 	d.upstream = d.host
 	if d.private {
 		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)
 	}
-	d.subset = subsetName(route.Name, spec.Name, d.port, d.scheme)
+	d.subset = subsetName(route.Name, d.name, d.port, d.scheme)
 	return d, nil
+}
+
+// resolutionOf is Istio's word: addresses that are all IP addresses need no DNS.
+func resolutionOf(spec *v1alpha1.Destination) istio.ServiceEntry_Resolution {
+	isName := func(e v1alpha1.Endpoint) bool {
+		_, err := netip.ParseAddr(string(e.Address))
+		return err != nil
+	}
+	switch {
+	case len(spec.Endpoints) > 0 && !slices.ContainsFunc(spec.Endpoints, isName):
+		return istio.ServiceEntry_STATIC
+	case spec.Resolution == v1alpha1.ResolutionDNSRoundRobin:
+		return istio.ServiceEntry_DNS_ROUND_ROBIN
+	}
+	return istio.ServiceEntry_DNS
 }
 
 // checkOutside refuses names that the cluster itself resolves, as far as the API server cannot know them.
@@ -125,13 +151,13 @@ func serviceNamed(host string) (types.NamespacedName, bool) {
 func checkAgree(a, b *destination) field.ErrorList {
 	var problems field.ErrorList
 	disagree := func(what string) {
-		problems = append(problems, field.Invalid(b.path, b.Name, fmt.Sprintf("has the host and port of %s, and must have the same %s", a.path, what)))
+		problems = append(problems, field.Invalid(b.path, b.name, fmt.Sprintf("has the host and port of %s, and must have the same %s", a.path, what)))
 	}
 	if a.host != b.host {
 		return nil
 	}
 	if a.hostScoped() && b.hostScoped() && !equality.Semantic.DeepEqual(hostWideSettings(a), hostWideSettings(b)) {
-		problems = append(problems, field.Invalid(b.path.Child("tls"), b.Name, fmt.Sprintf(
+		problems = append(problems, field.Invalid(b.path.Child("tls"), b.name, fmt.Sprintf(
 			"has scope Host and the host of %s, and must have the same TLS settings", a.path)))
 	}
 	if a.port != b.port {
@@ -140,7 +166,7 @@ func checkAgree(a, b *destination) field.ErrorList {
 	if a.tls != b.tls {
 		disagree("scheme")
 	}
-	if a.Resolution != b.Resolution {
+	if a.resolution != b.resolution && cmp.Or(a.Resolution, v1alpha1.ResolutionDNS) != cmp.Or(b.Resolution, v1alpha1.ResolutionDNS) {
 		disagree("resolution")
 	}
 	if !equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints) {
@@ -157,7 +183,7 @@ func (d *destination) hostScoped() bool {
 func hostWideSettings(d *destination) [3]string {
 	tls := tlsFor("", d)
 	slices.Sort(tls.SubjectAltNames)
-	return [3]string{tls.Sni, strings.Join(tls.SubjectAltNames, ","), string(d.TLS.CAConfigMap)}
+	return [3]string{tls.Sni, strings.Join(tls.SubjectAltNames, ","), tls.CredentialName}
 }
 
 // upstream is a host, a port and a scheme that Istio's objects speak of: a ServiceEntry and a DestinationRule.
@@ -184,7 +210,7 @@ func groupUpstreams(route *v1alpha1.ExternalRoute, inPlace []string, destination
 		}
 		upstreams[i].destinations = append(upstreams[i].destinations, d)
 	}
-	plainPort := uint32(route.Spec.Port) //nolint:gosec // 1..65535 by schema
+	plainPort := uint32(PortOf(route)) //nolint:gosec // 1..65535 by schema
 	for _, host := range inPlace {
 		hasPort := func(u *upstream) bool { return u.name == host && u.destinations[0].port == plainPort }
 		first := slices.IndexFunc(upstreams, func(u *upstream) bool { return u.name == host })
@@ -217,11 +243,26 @@ func (u *upstream) hostWide() *destination {
 	return nil
 }
 
-// checkConfigMaps reports certificate authorities that are not there.
+// checkConfigMaps reports CA certificates that do not exist.
 func checkConfigMaps(destinations []*destination, mesh Mesh, refusal *Refusal) {
 	for _, d := range destinations {
-		if d.TLS != nil && mesh.MissingConfigMaps[string(d.TLS.CAConfigMap)] {
-			refusal.add(v1alpha1.ReasonCAConfigMapMissing, field.ErrorList{field.NotFound(d.path.Child("tls", "caConfigMap"), string(d.TLS.CAConfigMap))})
+		for i, name := range caConfigMaps(d.TLS) {
+			if mesh.MissingConfigMaps[name] {
+				refusal.add(v1alpha1.ReasonCACertificateMissing, field.ErrorList{Blocked(d.path.Child("tls", "caCertificateRefs").Index(i).Child("name"),
+					"ConfigMap %s does not exist: create it with the CA certificates in its key ca.crt", name)})
+			}
 		}
 	}
+}
+
+// caConfigMaps are the names of the ConfigMaps with CA certificates.
+func caConfigMaps(tls *v1alpha1.TLS) []string {
+	if tls == nil {
+		return nil
+	}
+	names := make([]string, len(tls.CACertificateRefs))
+	for i, ref := range tls.CACertificateRefs {
+		names[i] = string(ref.Name)
+	}
+	return names
 }

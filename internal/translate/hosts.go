@@ -50,8 +50,8 @@ func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 				r.Services = appendNew(r.Services, key)
 			}
 		}
-		if d.TLS != nil && d.TLS.CAConfigMap != "" {
-			r.ConfigMaps = appendNew(r.ConfigMaps, string(d.TLS.CAConfigMap))
+		for _, name := range caConfigMaps(d.TLS) {
+			r.ConfigMaps = appendNew(r.ConfigMaps, name)
 		}
 	}
 	return r
@@ -159,7 +159,7 @@ func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
 // checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
 func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
 	var problems field.ErrorList
-	port, portPath := uint32(route.Spec.Port), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
+	port, portPath := uint32(PortOf(route)), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
 	if len(inPlace) > 0 && port == nowhere {
 		problems = append(problems, field.Invalid(portPath, port, "is the port to which requests to a host in place go to fail: use another one"))
 	}
@@ -186,13 +186,4 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 		}
 	}
 	return problems
-}
-
-// checkExportTo refuses the route's own namespace by its name: written in two ways, equal exports would not look equal to Istio.
-func checkExportTo(route *v1alpha1.ExternalRoute) field.ErrorList {
-	i := slices.Index(route.Spec.ExportTo, v1alpha1.ExportNamespace(route.Namespace))
-	if i < 0 {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(field.NewPath("spec", "exportTo").Index(i), route.Namespace, `write "." for the route's own namespace`)}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
-// Refusal says why a route is refused: a reason of the Accepted condition, what is wrong with which field, and what becomes of objects that exist.
+// Refusal is why a route is refused: a reason of the Accepted condition, the problem of each field, and what happens to objects that exist.
 type Refusal struct {
 	Reason   string
 	Problems field.ErrorList
@@ -36,14 +36,24 @@ func (r *Refusal) add(reason string, problems field.ErrorList) {
 	r.Problems = append(r.Problems, problems...)
 }
 
-// Message puts the problems into one line. What is forbidden is not the value of a field, and its detail says why.
+// Blocked is a problem that another object causes, and not the value of a field.
+func Blocked(path *field.Path, format string, args ...any) *field.Error {
+	return field.Forbidden(path, fmt.Sprintf(format, args...))
+}
+
+// Text is a problem in words: the field, its value if that is wrong, and what is wrong with it.
+func Text(problem *field.Error) string {
+	if problem.Type == field.ErrorTypeForbidden {
+		return problem.Field + ": " + problem.Detail
+	}
+	return problem.Error()
+}
+
+// Message is all problems in one line.
 func (r *Refusal) Message() string {
 	texts := make([]string, len(r.Problems))
 	for i, p := range r.Problems {
-		texts[i] = p.Error()
-		if p.Type == field.ErrorTypeForbidden {
-			texts[i] = p.Field + ": " + p.Detail
-		}
+		texts[i] = Text(p)
 	}
 	return strings.Join(texts, "; ")
 }
@@ -58,7 +68,7 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	}
 	sentences := []string{"The route is valid."}
 	for _, service := range translation.TakenOver {
-		sentences = append(sentences, fmt.Sprintf("Service %s has pods of its own: the route takes their traffic on its port.", service))
+		sentences = append(sentences, fmt.Sprintf("Service %s selects pods: the route takes over their traffic on its port.", service))
 	}
 	conditions := []metav1.Condition{{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: strings.Join(sentences, " "),
@@ -68,7 +78,7 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	}
 	return append(conditions, metav1.Condition{
 		Type: v1alpha1.ConditionDirectHTTPS, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHostScopedTLS,
-		Message: fmt.Sprintf("tls.scope Host: workloads of this namespace that call https://%s themselves get TLS in TLS and fail; use scope Route to avoid it.",
+		Message: fmt.Sprintf("tls.scope is Host: workloads of this namespace that call https://%s directly send TLS in TLS and fail. Use tls.scope Route to avoid it.",
 			strings.Join(translation.HostScoped, ", https://")),
 	})
 }

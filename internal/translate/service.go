@@ -32,8 +32,8 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 				takenOver = append(takenOver, a.service)
 			}
 		case !exists && route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever:
-			refusal.add(v1alpha1.ReasonServiceMissing, field.ErrorList{field.Invalid(a.path, a.written, fmt.Sprintf(
-				"Service %s does not exist, and serviceCreationPolicy is Never: create it, or use IfMissing", a.service))})
+			refusal.add(v1alpha1.ReasonServiceMissing, field.ErrorList{Blocked(a.path,
+				"Service %s does not exist, and serviceCreationPolicy is Never: create the Service, or use IfMissing", a.service)})
 		default:
 			services = append(services, Item{Object: aliasService(route, a.service), Stage: StageUpstream, Path: a.path})
 		}
@@ -52,7 +52,7 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP,
 			Ports: []corev1.ServicePort{{
-				Name: "http", AppProtocol: new("http"), Protocol: corev1.ProtocolTCP, Port: route.Spec.Port, TargetPort: intstr.FromInt32(route.Spec.Port),
+				Name: "http", AppProtocol: new("http"), Protocol: corev1.ProtocolTCP, Port: PortOf(route), TargetPort: intstr.FromInt32(PortOf(route)),
 			}},
 		},
 	}
@@ -61,23 +61,23 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 // checkService says why an existing Service cannot carry the route.
 func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *field.Error {
 	unusable := func(why string, args ...any) *field.Error {
-		return field.Invalid(a.path, a.written, fmt.Sprintf("Service %s %s", a.service, fmt.Sprintf(why, args...)))
+		return Blocked(a.path, "Service %s %s", a.service, fmt.Sprintf(why, args...))
 	}
 	switch {
 	case existing.Type == corev1.ServiceTypeExternalName:
-		return unusable("is of type ExternalName, for which a sidecar has no listener: use another host, or delete it and let the route create one")
+		return unusable("is of type ExternalName, for which sidecars have no listener: use another host, or delete the Service and let the operator create one")
 	case existing.Headless:
-		return unusable("is headless, so that its name does not lead to the sidecar's listener: use another host, or give it a cluster IP")
+		return unusable("is headless, so that calls do not reach the sidecar's listener: use another host, or a Service with a cluster IP")
 	case existing.HasSelector && !private(route):
-		return unusable(`has pods of its own, whose traffic the route may take in its own namespace only: use exportTo ["."], or another host`)
+		return unusable(`has a selector, and a route takes over the traffic of pods in its own namespace only: use exportTo ["."], or another host`)
 	}
-	i := slices.IndexFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port == route.Spec.Port && p.Protocol != corev1.ProtocolUDP })
+	i := slices.IndexFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port == PortOf(route) && p.Protocol != corev1.ProtocolUDP })
 	if i < 0 {
-		return unusable("has no port %d: add it, or set spec.port", route.Spec.Port)
+		return unusable("has no TCP port %d: add it, or set spec.port to one of its ports", PortOf(route))
 	}
 	if !carriesHTTP(existing.Ports[i]) {
-		return unusable("declares port %d (name %q, appProtocol %q) as something else than HTTP: use another port, or appProtocol http",
-			route.Spec.Port, existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""))
+		return unusable("does not declare port %d (name %q, appProtocol %q) as HTTP: use another port, or set its appProtocol to http",
+			PortOf(route), existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""))
 	}
 	return nil
 }

@@ -33,17 +33,11 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 			Hosts:      []string{u.name},
 			Location:   istio.ServiceEntry_MESH_EXTERNAL,
 			Ports:      ports,
-			Resolution: resolution[d.Resolution],
+			Resolution: d.resolution,
 			Endpoints:  endpoints(d, port.Name),
 			ExportTo:   exportTo(route),
 		},
 	}
-}
-
-var resolution = map[v1alpha1.Resolution]istio.ServiceEntry_Resolution{
-	v1alpha1.ResolutionDNS:           istio.ServiceEntry_DNS,
-	v1alpha1.ResolutionDNSRoundRobin: istio.ServiceEntry_DNS_ROUND_ROBIN,
-	v1alpha1.ResolutionStatic:        istio.ServiceEntry_STATIC,
 }
 
 // servicePort names a port after its scheme, and after its number where that is not the scheme's own: routes that share a host have their ports merged,

@@ -5,6 +5,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -91,6 +92,8 @@ type Translation struct {
 	Objects Objects
 	// Hosts are in the order in which the VirtualService has them.
 	Hosts []Host
+	// Destinations are the upstreams of the route's destinations, in their order.
+	Destinations []v1alpha1.DestinationStatus
 	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
 	TakenOver []string
 	// HostScoped are the hosts to which the whole namespace speaks TLS.
@@ -121,12 +124,11 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 	destinations, problems := readDestinations(route, mesh)
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	refusal.add(v1alpha1.ReasonInvalid, checkInPlace(route, inPlace, destinations))
-	refusal.add(v1alpha1.ReasonInvalid, checkExportTo(route))
 	if refusal.Reason != "" { // the rules speak about destinations: without those there is nothing to say
 		return nil, &refusal
 	}
 	upstreams := groupUpstreams(route, inPlace, destinations)
-	virtualService, problems := virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, route.Spec.Port))
+	virtualService, problems := virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, PortOf(route)))
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
 	checkConfigMaps(destinations, mesh, &refusal)
@@ -138,9 +140,10 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		Objects: slices.Concat(services, upstreamObjects(route, upstreams), Objects{
 			{Object: virtualService, Stage: StageTraffic, Path: field.NewPath("spec", "hosts")},
 		}),
-		Hosts:      served(route, aliases, inPlace),
-		TakenOver:  takenOver,
-		HostScoped: hostScoped(upstreams),
+		Hosts:        served(route, aliases, inPlace),
+		Destinations: statusOf(destinations),
+		TakenOver:    takenOver,
+		HostScoped:   hostScoped(upstreams),
 	}, nil
 }
 
@@ -153,6 +156,14 @@ func upstreamObjects(route *v1alpha1.ExternalRoute, upstreams []*upstream) Objec
 		rules = append(rules, Item{Object: destinationRuleFor(route, u), Stage: StageUpstream, Path: path})
 	}
 	return append(entries, rules...)
+}
+
+func statusOf(destinations []*destination) []v1alpha1.DestinationStatus {
+	all := make([]v1alpha1.DestinationStatus, len(destinations))
+	for i, d := range destinations {
+		all[i] = v1alpha1.DestinationStatus{Name: d.name, Host: d.upstream, Port: int32(d.port), Subset: d.subset} //nolint:gosec // 1..65535
+	}
+	return all
 }
 
 func hostScoped(upstreams []*upstream) []string {
@@ -175,17 +186,24 @@ func meta(route *v1alpha1.ExternalRoute, name string) metav1.ObjectMeta {
 	}
 }
 
-// exportTo is the route's exportTo in an order of its own, so that routes that mean the same write the same.
+// exportTo is the route's exportTo in a canonical form: Istio merges objects only if theirs are written alike.
 func exportTo(route *v1alpha1.ExternalRoute) []string {
 	namespaces := make([]string, len(route.Spec.ExportTo))
 	for i, n := range route.Spec.ExportTo {
-		namespaces[i] = string(n)
+		if namespaces[i] = string(n); namespaces[i] == route.Namespace {
+			namespaces[i] = "."
+		}
 	}
 	slices.Sort(namespaces) // "." sorts before every name
-	return namespaces
+	return slices.Compact(namespaces)
 }
 
-// private says whether the namespace alone sees the route's objects.
+// private reports whether the namespace alone sees the route's objects.
 func private(route *v1alpha1.ExternalRoute) bool {
-	return len(route.Spec.ExportTo) == 1 && route.Spec.ExportTo[0] == "."
+	return slices.Equal(exportTo(route), []string{"."})
+}
+
+// PortOf is the port on which workloads call the route's hosts.
+func PortOf(route *v1alpha1.ExternalRoute) int32 {
+	return cmp.Or(route.Spec.Port, 80)
 }

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -31,7 +32,7 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 
 	t := ruleTranslation{route: route, destinations: destinations}
 	if otherPorts || len(inPlace) > 0 {
-		t.matchPort = uint32(route.Spec.Port) //nolint:gosec // 1..65535 by schema
+		t.matchPort = uint32(PortOf(route)) //nolint:gosec // 1..65535 by schema
 	}
 	if s := route.Spec.WorkloadSelector; s != nil {
 		t.sourceLabels = selectorLabels(s)
@@ -51,7 +52,7 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 	}
 	if size := proto.Size(&virtualService.Spec); len(problems) == 0 && size > maxVirtualService {
 		problems = append(problems, field.Invalid(path, fmt.Sprintf("%d rules", len(rules)), fmt.Sprintf(
-			"become a VirtualService of %d bytes, more than the %d that fit: use a second route for some of them", size, maxVirtualService)))
+			"generate a VirtualService of %d bytes, and at most %d fit: shorten matches, headers and base paths, or remove rules", size, maxVirtualService)))
 	}
 	return virtualService, problems
 }
@@ -104,8 +105,8 @@ func (t *ruleTranslation) routes(rule *v1alpha1.Rule, path *field.Path) ([]*isti
 			Match:   t.narrow(v.matches),
 			Rewrite: orNil(v.rewrite),
 			Route:   targets,
-			Timeout: duration(rule.Timeout),
-			Retries: retries(rule.Retries),
+			Timeout: duration(cmp.Or(rule.Timeout, t.route.Spec.Timeout)),
+			Retries: retries(rule.Retries, t.route.Spec.Retries),
 			Fault:   fault(rule.Fault),
 			Headers: headers,
 		})
@@ -124,7 +125,7 @@ func (t *ruleTranslation) shares(rule *v1alpha1.Rule, path *field.Path) (shares 
 		}
 	}
 	for i, rd := range rule.Destinations {
-		j := slices.IndexFunc(t.destinations, func(d *destination) bool { return d.Name == rd.Name })
+		j := slices.IndexFunc(t.destinations, func(d *destination) bool { return d.name == rd.Name })
 		if j < 0 {
 			problems = append(problems, field.NotFound(path.Child("destinations").Index(i).Child("name"), rd.Name))
 			continue
@@ -183,19 +184,17 @@ func (t *ruleTranslation) narrow(matches []*istio.HTTPMatchRequest) []*istio.HTT
 	return matches
 }
 
-// retries are written out, so that no default of the mesh slips in.
-func retries(r *v1alpha1.Retries) *istio.HTTPRetry {
-	safe := &istio.HTTPRetry{Attempts: 2, RetryOn: "connect-failure,refused-stream"}
-	if r == nil {
-		return safe
-	}
-	if r.Attempts != nil && *r.Attempts == 0 {
+// retries are those of the rule, field by field those of the route, and safe ones. They are explicit, so that no default of the mesh applies.
+func retries(rule, route *v1alpha1.Retries) *istio.HTTPRetry {
+	own, shared := ptr.Deref(rule, v1alpha1.Retries{}), ptr.Deref(route, v1alpha1.Retries{})
+	attempts := ptr.Deref(cmp.Or(own.Attempts, shared.Attempts), 2)
+	if attempts == 0 {
 		return &istio.HTTPRetry{}
 	}
 	return &istio.HTTPRetry{
-		Attempts:      ptr.Deref(r.Attempts, safe.Attempts),
-		PerTryTimeout: duration(r.PerTryTimeout),
-		RetryOn:       orDefault(r.RetryOn, safe.RetryOn),
+		Attempts:      attempts,
+		PerTryTimeout: duration(cmp.Or(own.PerTryTimeout, shared.PerTryTimeout)),
+		RetryOn:       cmp.Or(own.RetryOn, shared.RetryOn, "connect-failure,refused-stream"),
 	}
 }
 
@@ -221,13 +220,6 @@ func fault(f *v1alpha1.Fault) *istio.HTTPFaultInjection {
 
 func percent(p *int32) *istio.Percent {
 	return &istio.Percent{Value: float64(ptr.Deref(p, 0))}
-}
-
-func orDefault(s, fallback string) string {
-	if s == "" {
-		return fallback
-	}
-	return s
 }
 
 // orNil leaves out a rewrite that rewrites nothing: Istio refuses it.

@@ -18,10 +18,16 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=networking.externalroute.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("CACertificateRef"):
+		return &apiv1alpha1.CACertificateRefApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClientCertificateRef"):
+		return &apiv1alpha1.ClientCertificateRefApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConnectionPool"):
 		return &apiv1alpha1.ConnectionPoolApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Destination"):
 		return &apiv1alpha1.DestinationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DestinationStatus"):
+		return &apiv1alpha1.DestinationStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DirectResponse"):
 		return &apiv1alpha1.DirectResponseApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Endpoint"):

@@ -25,15 +25,34 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.externalroute.externalroute.api.v1alpha1.CACertificateKind
+  scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.CACertificateRef
+  map:
+    fields:
+    - name: kind
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.CACertificateKind
+    - name: name
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
+- name: com.github.externalroute.externalroute.api.v1alpha1.ClientCertificateKind
+  scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.ClientCertificateRef
+  map:
+    fields:
+    - name: kind
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ClientCertificateKind
+    - name: name
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
 - name: com.github.externalroute.externalroute.api.v1alpha1.ConnectionPool
   map:
     fields:
     - name: connectTimeout
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.Duration
-    - name: http2
-      type:
-        scalar: boolean
     - name: idleTimeout
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.Duration
@@ -61,14 +80,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
-      default: primary
     - name: outlierDetection
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.OutlierDetection
+    - name: protocol
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.Protocol
     - name: resolution
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.Resolution
-      default: DNS
     - name: tls
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.TLS
@@ -78,7 +98,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: weight
       type:
         scalar: numeric
-      default: 1
+- name: com.github.externalroute.externalroute.api.v1alpha1.DestinationStatus
+  map:
+    fields:
+    - name: host
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+    - name: subset
+      type:
+        scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.DirectResponse
   map:
     fields:
@@ -124,12 +158,12 @@ var schemaYAML = typed.YAMLObject(`types:
       default:
         conditions:
         - lastTransitionTime: "1970-01-01T00:00:00Z"
-          message: The operator has not looked at this route yet.
+          message: The operator has not reconciled this route yet.
           reason: Pending
           status: Unknown
           type: Accepted
         - lastTransitionTime: "1970-01-01T00:00:00Z"
-          message: The operator has not looked at this route yet.
+          message: The operator has not reconciled this route yet.
           reason: Pending
           status: Unknown
           type: Ready
@@ -141,9 +175,7 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.externalroute.externalroute.api.v1alpha1.Destination
-          elementRelationship: associative
-          keys:
-          - name
+          elementRelationship: atomic
     - name: exportTo
       type:
         list:
@@ -165,7 +197,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: port
       type:
         scalar: numeric
-      default: 80
+    - name: retries
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.Retries
     - name: rules
       type:
         list:
@@ -179,6 +213,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: suspend
       type:
         scalar: boolean
+    - name: timeout
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.Duration
     - name: workloadSelector
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.WorkloadSelector
@@ -193,6 +230,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: destinations
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.DestinationStatus
+          elementRelationship: atomic
     - name: hosts
       type:
         list:
@@ -325,6 +368,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: maxEjectionPercent
       type:
         scalar: numeric
+- name: com.github.externalroute.externalroute.api.v1alpha1.Protocol
+  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.Regex
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.RegexRewrite
@@ -408,7 +453,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: weight
       type:
         scalar: numeric
-      default: 1
 - name: com.github.externalroute.externalroute.api.v1alpha1.ServiceCreationPolicy
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.StringMatch
@@ -426,22 +470,18 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.externalroute.externalroute.api.v1alpha1.TLS
   map:
     fields:
-    - name: caConfigMap
+    - name: caCertificateRefs
       type:
-        namedType: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
-    - name: credentialName
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.CACertificateRef
+          elementRelationship: atomic
+    - name: clientCertificateRef
       type:
-        namedType: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
-    - name: insecureSkipVerify
-      type:
-        scalar: boolean
-    - name: mode
-      type:
-        namedType: com.github.externalroute.externalroute.api.v1alpha1.TLSMode
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ClientCertificateRef
     - name: scope
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.TLSScope
-      default: Route
     - name: sni
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.TLSName
@@ -451,8 +491,6 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.externalroute.externalroute.api.v1alpha1.TLSName
           elementRelationship: associative
-- name: com.github.externalroute.externalroute.api.v1alpha1.TLSMode
-  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.TLSName
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.TLSScope

@@ -11,21 +11,19 @@ import (
 // ConnectionPoolApplyConfiguration represents a declarative configuration of the ConnectionPool type for use
 // with apply.
 //
-// ConnectionPool limits connections and requests to a destination, for each sidecar by itself.
+// ConnectionPool limits connections and requests to a destination. The limits apply to each sidecar separately.
 type ConnectionPoolApplyConfiguration struct {
-	// maxConnections is the number of connections that may be open. If left out, 2^32-1. Set maxPendingRequests with it: without that, requests queue
-	// for ever when the pool is full.
+	// maxConnections is the maximum number of open connections, at least 1. Set maxPendingRequests with it: without that limit, requests queue
+	// indefinitely when the pool is full. Defaults to 2^32-1.
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
-	// maxPendingRequests is the number of requests that may wait for a connection; the next one gets 503. If left out, 2^32-1.
+	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. Defaults to 2^32-1.
 	MaxPendingRequests *int32 `json:"maxPendingRequests,omitempty"`
-	// connectTimeout is how long a connection may take. If left out, the mesh's (10s).
+	// connectTimeout is the timeout for opening a connection, such as 2s. Defaults to the mesh's setting (10s).
 	ConnectTimeout *apiv1alpha1.Duration `json:"connectTimeout,omitempty"`
-	// http2 speaks HTTP/2 to the destination, which gRPC needs and WebSocket excludes. If left out, HTTP/1.1.
-	HTTP2 *bool `json:"http2,omitempty"`
-	// maxRequestsPerConnection is after how many requests a connection is closed. If left out, never.
+	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. Defaults to no limit.
 	MaxRequestsPerConnection *int32 `json:"maxRequestsPerConnection,omitempty"`
-	// idleTimeout is how long a connection may be idle. If left out, 1h. Set it below the server's, or a request can meet a connection that the server
-	// is closing.
+	// idleTimeout is the time after which the mesh closes an idle connection, such as 30s. Set it below the server's timeout, so that no request uses a
+	// connection that the server is closing. Defaults to 1h.
 	IdleTimeout *apiv1alpha1.Duration `json:"idleTimeout,omitempty"`
 }
 
@@ -56,14 +54,6 @@ func (b *ConnectionPoolApplyConfiguration) WithMaxPendingRequests(value int32) *
 // If called multiple times, the ConnectTimeout field is set to the value of the last call.
 func (b *ConnectionPoolApplyConfiguration) WithConnectTimeout(value apiv1alpha1.Duration) *ConnectionPoolApplyConfiguration {
 	b.ConnectTimeout = &value
-	return b
-}
-
-// WithHTTP2 sets the HTTP2 field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the HTTP2 field is set to the value of the last call.
-func (b *ConnectionPoolApplyConfiguration) WithHTTP2(value bool) *ConnectionPoolApplyConfiguration {
-	b.HTTP2 = &value
 	return b
 }
 

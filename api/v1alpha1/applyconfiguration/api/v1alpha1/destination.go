@@ -13,23 +13,28 @@ import (
 //
 // Destination is one external host and how to reach it.
 type DestinationApplyConfiguration struct {
-	// name is what rules call this destination. If left out, primary.
+	// name is the name by which rules refer to this destination: a DNS label of at most 63 characters, unique in the route. Defaults to primary.
 	Name *string `json:"name,omitempty"`
-	// url is where the host is: http:// or https://, a lower-case DNS name, a port where it is not 80 or 443, and a path that is put before the
-	// path of every request.
+	// url is the address of the external host: http:// or https://, a lower-case DNS name, an optional port (defaults to 80 or 443), and an optional
+	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1.
 	URL *apiv1alpha1.URL `json:"url,omitempty"`
-	// weight is the destination's share of the traffic where a rule names no destinations of its own, in relation to the other weights. If left out,
-	// 1; 0 sends it nothing.
+	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights. 0 sends it no traffic.
+	// Defaults to 1.
 	Weight *int32 `json:"weight,omitempty"`
-	// resolution is how addresses are found: DNS (if left out) uses all that DNS answers, DNS_ROUND_ROBIN the first one, STATIC those in endpoints.
+	// protocol is the HTTP version that the mesh speaks to the destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and which excludes
+	// WebSocket. Defaults to HTTP.
+	Protocol *apiv1alpha1.Protocol `json:"protocol,omitempty"`
+	// resolution is how the mesh finds addresses: DNS uses all addresses that DNS returns, DNSRoundRobin the first one. Endpoints that are all IP
+	// addresses need no resolution. Defaults to DNS.
 	Resolution *apiv1alpha1.Resolution `json:"resolution,omitempty"`
-	// endpoints are other addresses to dial; authority, SNI and the check of the certificate stay with the URL's host. If left out, that host.
+	// endpoints are the addresses to connect to, at most 16. The authority, the SNI and the certificate check still use the URL's host. Defaults to the
+	// URL's host.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
-	// tls says how TLS is spoken. If left out, verified TLS against the system's roots for https, none for http.
+	// tls configures TLS to an https:// destination. Defaults to TLS that verifies the server against the system's root certificates.
 	TLS *TLSApplyConfiguration `json:"tls,omitempty"`
-	// connectionPool limits connections and requests. If left out, Istio's defaults.
+	// connectionPool limits connections and requests. Defaults to Istio's limits.
 	ConnectionPool *ConnectionPoolApplyConfiguration `json:"connectionPool,omitempty"`
-	// outlierDetection takes addresses that fail out of the rotation for a while. If left out, none is.
+	// outlierDetection ejects failing addresses from load balancing for a while. Defaults to none.
 	OutlierDetection *OutlierDetectionApplyConfiguration `json:"outlierDetection,omitempty"`
 }
 
@@ -60,6 +65,14 @@ func (b *DestinationApplyConfiguration) WithURL(value apiv1alpha1.URL) *Destinat
 // If called multiple times, the Weight field is set to the value of the last call.
 func (b *DestinationApplyConfiguration) WithWeight(value int32) *DestinationApplyConfiguration {
 	b.Weight = &value
+	return b
+}
+
+// WithProtocol sets the Protocol field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Protocol field is set to the value of the last call.
+func (b *DestinationApplyConfiguration) WithProtocol(value apiv1alpha1.Protocol) *DestinationApplyConfiguration {
+	b.Protocol = &value
 	return b
 }
 

@@ -7,11 +7,11 @@ package v1alpha1
 // DirectResponseApplyConfiguration represents a declarative configuration of the DirectResponse type for use
 // with apply.
 //
-// DirectResponse answers in place of a destination.
+// DirectResponse answers requests without a destination.
 type DirectResponseApplyConfiguration struct {
-	// status is the status code.
+	// status is the status code, from 200 to 599.
 	Status *int32 `json:"status,omitempty"`
-	// body is the text of the answer. If left out, it is empty.
+	// body is the body of the response, at most 4096 bytes of text. Defaults to an empty body.
 	Body *string `json:"body,omitempty"`
 }
 

@@ -11,11 +11,11 @@ import (
 // EndpointApplyConfiguration represents a declarative configuration of the Endpoint type for use
 // with apply.
 //
-// Endpoint is an address to dial.
+// Endpoint is an address to connect to.
 type EndpointApplyConfiguration struct {
-	// address is an IP address, or a DNS name where the resolution is not STATIC.
+	// address is an IP address or a DNS name.
 	Address *apiv1alpha1.EndpointAddress `json:"address,omitempty"`
-	// port is the port to dial. If left out, the URL's.
+	// port is the port to connect to, from 1 to 65535. Defaults to the URL's port.
 	Port *int32 `json:"port,omitempty"`
 }
 

@@ -16,15 +16,15 @@ import (
 // ExternalRouteApplyConfiguration represents a declarative configuration of the ExternalRoute type for use
 // with apply.
 //
-// ExternalRoute lets the workloads of its namespace reach a host outside the mesh under a name of their choice. The operator turns it into an
-// Istio ServiceEntry, VirtualService and DestinationRule, and a Service for the name where there is none.
+// ExternalRoute lets the workloads of its namespace call a host outside the mesh by a name of their choice. The operator generates an Istio
+// ServiceEntry, VirtualService and DestinationRule for it, and a Service for the name if none exists.
 type ExternalRouteApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what the route should do.
+	// spec is the desired state of the route.
 	Spec *ExternalRouteSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what the operator found and did.
+	// status is the observed state of the route. The operator writes it.
 	Status *ExternalRouteStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -11,31 +11,38 @@ import (
 // ExternalRouteSpecApplyConfiguration represents a declarative configuration of the ExternalRouteSpec type for use
 // with apply.
 //
-// ExternalRouteSpec is what an ExternalRoute should do.
+// ExternalRouteSpec is the desired state of an ExternalRoute.
 type ExternalRouteSpecApplyConfiguration struct {
-	// hosts are the names that workloads call. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's own
-	// namespace is an alias, a Kubernetes Service. The host of one of the route's own destinations is upgraded in place: workloads go on calling
-	// http://HOST, and the mesh speaks TLS for them.
+	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
+	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
+	// http://HOST, and the mesh originates TLS.
 	Hosts []apiv1alpha1.RouteHost `json:"hosts,omitempty"`
-	// port is the HTTP port on which the hosts are served. If left out, 80. For a host that is upgraded in place it may not be the https port.
+	// port is the port on which workloads call the hosts, from 1 to 65535. For a host that is upgraded in place it must not be the https port. Defaults
+	// to 80.
 	Port *int32 `json:"port,omitempty"`
-	// serviceCreationPolicy says what happens when an alias has no Service: IfMissing (if left out) creates one without a selector, Never reports it.
-	// An existing Service is used as it is and never changed.
+	// serviceCreationPolicy is what happens if an alias has no Service: IfMissing creates a Service without a selector, Never reports the missing one in
+	// the status. The operator never changes an existing Service. Defaults to IfMissing.
 	ServiceCreationPolicy *apiv1alpha1.ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
-	// destinations are the external hosts.
+	// destinations are the external hosts, from 1 to 8. Their names must be unique.
 	Destinations []DestinationApplyConfiguration `json:"destinations,omitempty"`
-	// rules say what happens to which request: the first rule that matches wins, and a request that none matches gets 404. If left out, every
-	// request goes to the destinations by their weights.
+	// rules decide what happens to a request, at most 32. The first rule that matches applies, and a request that no rule matches gets 404. Defaults to
+	// one rule that matches all requests and sends them to the destinations by weight.
 	Rules []RuleApplyConfiguration `json:"rules,omitempty"`
-	// meshHeaders says what happens to headers that the mesh adds to a request (x-envoy-attempt-count, x-forwarded-client-cert and their like)
-	// before it leaves for a third party: Remove (if left out), or Keep.
+	// timeout is the timeout of requests, retries included, such as 15s. It also applies without rules. A rule's own timeout takes precedence, and rules
+	// with directResponse have none. Defaults to no timeout.
+	Timeout *apiv1alpha1.Duration `json:"timeout,omitempty"`
+	// retries are the retries of requests. They also apply without rules. Each field that a rule sets itself takes precedence, and rules with
+	// directResponse have none. Defaults to 2 attempts on connect-failure,refused-stream.
+	Retries *RetriesApplyConfiguration `json:"retries,omitempty"`
+	// meshHeaders is what happens to headers that the mesh adds to requests, such as x-envoy-attempt-count and x-forwarded-client-cert, before a request
+	// leaves the mesh: Remove or Keep. Defaults to Remove.
 	MeshHeaders *apiv1alpha1.MeshHeaders `json:"meshHeaders,omitempty"`
-	// exportTo are the namespaces in which the route works: "." (if left out) is its own, "*" alone is all of them; other namespaces by name, always
-	// beside ".".
+	// exportTo are the namespaces whose workloads can use the route, at most 16: "." is the route's own namespace, which must be in the list; other
+	// namespaces by name; or "*" alone for all. Defaults to ["."].
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
-	// workloadSelector limits the route to the pods of the namespace that carry these labels. If left out, all of them use it.
+	// workloadSelector limits the route to the selected pods of the namespace. It needs exportTo ["."] and tls.scope Route. Defaults to all pods.
 	WorkloadSelector *WorkloadSelectorApplyConfiguration `json:"workloadSelector,omitempty"`
-	// suspend makes the operator write nothing but the status. If left out, false.
+	// suspend stops the operator from writing generated objects. It still writes the status. Defaults to false.
 	Suspend *bool `json:"suspend,omitempty"`
 }
 
@@ -94,6 +101,22 @@ func (b *ExternalRouteSpecApplyConfiguration) WithRules(values ...*RuleApplyConf
 		}
 		b.Rules = append(b.Rules, *values[i])
 	}
+	return b
+}
+
+// WithTimeout sets the Timeout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Timeout field is set to the value of the last call.
+func (b *ExternalRouteSpecApplyConfiguration) WithTimeout(value apiv1alpha1.Duration) *ExternalRouteSpecApplyConfiguration {
+	b.Timeout = &value
+	return b
+}
+
+// WithRetries sets the Retries field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Retries field is set to the value of the last call.
+func (b *ExternalRouteSpecApplyConfiguration) WithRetries(value *RetriesApplyConfiguration) *ExternalRouteSpecApplyConfiguration {
+	b.Retries = value
 	return b
 }
 

@@ -11,14 +11,16 @@ import (
 // ExternalRouteStatusApplyConfiguration represents a declarative configuration of the ExternalRouteStatus type for use
 // with apply.
 //
-// ExternalRouteStatus is what the operator found and did.
+// ExternalRouteStatus is the observed state of an ExternalRoute.
 type ExternalRouteStatusApplyConfiguration struct {
-	// conditions are Accepted, Programmed and Ready, Stalled while a person must act, and DirectHTTPS where tls.scope Host breaks direct calls.
+	// conditions are Accepted, Programmed and Ready; Stalled while the route needs a person to act; and DirectHTTPS if tls.scope Host breaks direct calls.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the spec that this status speaks of.
+	// observedGeneration is the generation of the spec to which this status refers.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// hosts are the fully qualified names that the route serves.
 	Hosts []string `json:"hosts,omitempty"`
+	// destinations are the upstreams of the route's destinations, by the names that Istio's objects, metrics and proxy configuration use.
+	Destinations []DestinationStatusApplyConfiguration `json:"destinations,omitempty"`
 	// resources are the objects that the operator generated for this route.
 	Resources []GeneratedResourceApplyConfiguration `json:"resources,omitempty"`
 }
@@ -56,6 +58,19 @@ func (b *ExternalRouteStatusApplyConfiguration) WithObservedGeneration(value int
 func (b *ExternalRouteStatusApplyConfiguration) WithHosts(values ...string) *ExternalRouteStatusApplyConfiguration {
 	for i := range values {
 		b.Hosts = append(b.Hosts, values[i])
+	}
+	return b
+}
+
+// WithDestinations adds the given value to the Destinations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Destinations field.
+func (b *ExternalRouteStatusApplyConfiguration) WithDestinations(values ...*DestinationStatusApplyConfiguration) *ExternalRouteStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDestinations")
+		}
+		b.Destinations = append(b.Destinations, *values[i])
 	}
 	return b
 }

@@ -7,11 +7,11 @@ package v1alpha1
 // FaultApplyConfiguration represents a declarative configuration of the Fault type for use
 // with apply.
 //
-// Fault makes requests fail or wait on purpose, before they reach a destination.
+// Fault injects failures and delays before requests reach a destination.
 type FaultApplyConfiguration struct {
 	// abort answers a share of the requests with a status code.
 	Abort *FaultAbortApplyConfiguration `json:"abort,omitempty"`
-	// delay holds a share of the requests back.
+	// delay delays a share of the requests.
 	Delay *FaultDelayApplyConfiguration `json:"delay,omitempty"`
 }
 

@@ -11,7 +11,7 @@ package v1alpha1
 type FaultAbortApplyConfiguration struct {
 	// percentage is the share of requests, from 0 to 100.
 	Percentage *int32 `json:"percentage,omitempty"`
-	// httpStatus is the status code.
+	// httpStatus is the status code, from 200 to 599.
 	HTTPStatus *int32 `json:"httpStatus,omitempty"`
 }
 

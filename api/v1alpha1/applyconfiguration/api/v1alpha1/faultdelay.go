@@ -11,11 +11,11 @@ import (
 // FaultDelayApplyConfiguration represents a declarative configuration of the FaultDelay type for use
 // with apply.
 //
-// FaultDelay holds a share of the requests back.
+// FaultDelay delays a share of the requests.
 type FaultDelayApplyConfiguration struct {
 	// percentage is the share of requests, from 0 to 100.
 	Percentage *int32 `json:"percentage,omitempty"`
-	// fixedDelay is how long they wait.
+	// fixedDelay is the length of the delay, such as 2s.
 	FixedDelay *apiv1alpha1.Duration `json:"fixedDelay,omitempty"`
 }
 

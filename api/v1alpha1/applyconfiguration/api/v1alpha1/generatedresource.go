@@ -7,7 +7,7 @@ package v1alpha1
 // GeneratedResourceApplyConfiguration represents a declarative configuration of the GeneratedResource type for use
 // with apply.
 //
-// GeneratedResource names an object that the operator generated. It is in the route's namespace.
+// GeneratedResource refers to a generated object in the route's namespace.
 type GeneratedResourceApplyConfiguration struct {
 	// apiVersion is the API version of the object.
 	APIVersion *string `json:"apiVersion,omitempty"`

@@ -13,11 +13,11 @@ import (
 //
 // HeaderOperations changes headers by name. Values are literal.
 type HeaderOperationsApplyConfiguration struct {
-	// set puts these headers in place of those of the same name.
+	// set replaces or adds these headers, at most 16.
 	Set map[string]apiv1alpha1.HeaderValue `json:"set,omitempty"`
-	// add puts these headers beside those of the same name.
+	// add appends these headers to those of the same name, at most 16.
 	Add map[string]apiv1alpha1.HeaderValue `json:"add,omitempty"`
-	// remove takes headers of these names away.
+	// remove removes these headers, at most 16.
 	Remove []apiv1alpha1.HeaderName `json:"remove,omitempty"`
 }
 

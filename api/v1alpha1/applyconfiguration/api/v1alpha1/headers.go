@@ -9,9 +9,9 @@ package v1alpha1
 //
 // Headers changes headers of requests and responses.
 type HeadersApplyConfiguration struct {
-	// request changes what the destination gets.
+	// request changes headers of the request that the destination receives.
 	Request *HeaderOperationsApplyConfiguration `json:"request,omitempty"`
-	// response changes what the workload gets.
+	// response changes headers of the response that the workload receives.
 	Response *HeaderOperationsApplyConfiguration `json:"response,omitempty"`
 }
 

@@ -9,13 +9,13 @@ package v1alpha1
 //
 // Match is a set of conditions, all of which must hold.
 type MatchApplyConfiguration struct {
-	// uri is the path of the request, without the query.
+	// uri is a condition on the path of the request, without the query.
 	URI *StringMatchApplyConfiguration `json:"uri,omitempty"`
-	// method is the method of the request, such as GET.
+	// method is a condition on the method of the request, such as GET.
 	Method *StringMatchApplyConfiguration `json:"method,omitempty"`
-	// headers are headers of the request by name.
+	// headers are conditions on headers of the request by name, at most 12.
 	Headers map[string]StringMatchApplyConfiguration `json:"headers,omitempty"`
-	// queryParams are parameters of the query by name.
+	// queryParams are conditions on query parameters by name, at most 12.
 	QueryParams map[string]StringMatchApplyConfiguration `json:"queryParams,omitempty"`
 }
 

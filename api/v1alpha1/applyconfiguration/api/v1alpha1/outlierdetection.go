@@ -11,15 +11,15 @@ import (
 // OutlierDetectionApplyConfiguration represents a declarative configuration of the OutlierDetection type for use
 // with apply.
 //
-// OutlierDetection takes addresses that fail out of the rotation for a while.
+// OutlierDetection ejects failing addresses from load balancing for a while.
 type OutlierDetectionApplyConfiguration struct {
-	// consecutive5xxErrors is after how many errors in a row an address is taken out. If left out, 5.
+	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. Defaults to 5.
 	Consecutive5xxErrors *int32 `json:"consecutive5xxErrors,omitempty"`
-	// interval is the time between two looks. If left out, 10s.
+	// interval is the time between two checks for ejection. Defaults to 10s.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
-	// baseEjectionTime is how long an address stays out, times the number of times that it was. If left out, 30s.
+	// baseEjectionTime is how long an address stays ejected, multiplied by the number of its ejections. Defaults to 30s.
 	BaseEjectionTime *apiv1alpha1.Duration `json:"baseEjectionTime,omitempty"`
-	// maxEjectionPercent is the share of addresses that may be out at once. If left out, 10. (Istio takes 0 for left out, so it is refused.)
+	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Defaults to 10.
 	MaxEjectionPercent *int32 `json:"maxEjectionPercent,omitempty"`
 }
 

@@ -7,11 +7,11 @@ package v1alpha1
 // RegexRewriteApplyConfiguration represents a declarative configuration of the RegexRewrite type for use
 // with apply.
 //
-// RegexRewrite replaces parts of a path.
+// RegexRewrite replaces parts of a path by a regular expression.
 type RegexRewriteApplyConfiguration struct {
-	// match is a regular expression (RE2); every part of the path that it matches is replaced.
+	// match is a regular expression in RE2 syntax, at most 512 characters. Every part of the path that it matches is replaced.
 	Match *string `json:"match,omitempty"`
-	// rewrite is what is put in place, with \1 to \9 for groups and \0 for the whole part.
+	// rewrite is the replacement, at most 512 characters: \1 to \9 stand for groups, \0 for the whole match.
 	Rewrite *string `json:"rewrite,omitempty"`
 }
 

@@ -11,14 +11,14 @@ import (
 // RetriesApplyConfiguration represents a declarative configuration of the Retries type for use
 // with apply.
 //
-// Retries say when a request is tried again.
+// Retries configures retries of failed requests.
 type RetriesApplyConfiguration struct {
-	// attempts is how often a request is tried again; 0 is never. If left out, 2.
+	// attempts is the maximum number of retries of a request, from 0 to 100. 0 turns retries off. Defaults to 2.
 	Attempts *int32 `json:"attempts,omitempty"`
-	// perTryTimeout is how long one try may take. If left out, the rule's timeout.
+	// perTryTimeout is the timeout of each try, such as 2s. Defaults to the timeout of the request.
 	PerTryTimeout *apiv1alpha1.Duration `json:"perTryTimeout,omitempty"`
-	// retryOn are Envoy's words for what is tried again, or status codes, separated by commas. If left out, connect-failure,refused-stream: the
-	// destination cannot have seen the first try, so that no request is repeated. Others may repeat a POST.
+	// retryOn lists Envoy's retry conditions or status codes, separated by commas. Defaults to connect-failure,refused-stream, with which the destination
+	// cannot have received the first try. Other conditions can repeat a POST.
 	RetryOn *string `json:"retryOn,omitempty"`
 }
 

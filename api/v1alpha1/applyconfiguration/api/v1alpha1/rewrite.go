@@ -7,14 +7,15 @@ package v1alpha1
 // RewriteApplyConfiguration represents a declarative configuration of the Rewrite type for use
 // with apply.
 //
-// Rewrite changes path and authority of a request.
+// Rewrite changes the path and the authority of requests.
 type RewriteApplyConfiguration struct {
-	// uri replaces what the match names: the prefix for a prefix match, the whole path for an exact or regex one, the leading / where there is no uri
-	// match. The destination's base path is not put before it.
+	// uri replaces the part of the path that the match covers: the prefix of a prefix match, the whole path of an exact or regex match, the leading /
+	// without a uri match. The destination's base path is not prepended.
 	URI *string `json:"uri,omitempty"`
-	// uriRegexRewrite replaces the parts of the path that match an expression. The destination's base path is not put before it.
+	// uriRegexRewrite replaces the parts of the path that match a regular expression. The destination's base path is not prepended.
 	URIRegexRewrite *RegexRewriteApplyConfiguration `json:"uriRegexRewrite,omitempty"`
-	// authority is the Host header that the destination gets. If left out, the destination's host, with its port where it is not the scheme's own.
+	// authority is the Host header that the destination receives, with or without a port. Defaults to the destination's host, with its port if that is
+	// not the default port of the scheme.
 	Authority *string `json:"authority,omitempty"`
 }
 

@@ -11,25 +11,25 @@ import (
 // RuleApplyConfiguration represents a declarative configuration of the Rule type for use
 // with apply.
 //
-// Rule says what happens to the requests that it matches. Its words and their semantics are those of the http routes of an Istio VirtualService. An
-// empty rule matches every request and sends it to all destinations of the route. Rules that follow a rule without match never match.
+// Rule decides what happens to the requests that it matches. Its fields have the semantics of the http routes of an Istio VirtualService. An empty rule
+// matches all requests and sends them to all destinations. Rules after a rule without match never apply.
 type RuleApplyConfiguration struct {
-	// match are the conditions, of which one must hold. If left out, every request matches.
+	// match is a list of conditions, at most 16, of which one must hold. Defaults to all requests.
 	Match []MatchApplyConfiguration `json:"match,omitempty"`
-	// rewrite changes path and authority of a request. If left out, the destination's base path is put before the path, and the authority is the
-	// destination's host.
+	// rewrite changes the path and the authority of requests. Defaults to prepending the destination's base path, and the destination's host as the
+	// authority.
 	Rewrite *RewriteApplyConfiguration `json:"rewrite,omitempty"`
-	// destinations are where the requests go, by weight. If left out, all destinations of the route by their own weights.
+	// destinations receive the requests by weight, at most 8. Defaults to all destinations of the route by their own weights.
 	Destinations []RuleDestinationApplyConfiguration `json:"destinations,omitempty"`
-	// timeout is how long a request may take, retries included. If left out, for ever.
+	// timeout is the timeout of requests, retries included, such as 15s. Defaults to spec.timeout.
 	Timeout *apiv1alpha1.Duration `json:"timeout,omitempty"`
-	// retries say when a request is tried again. If left out, twice, and only where the destination cannot have seen the first try.
+	// retries are the retries of requests. Each field defaults to the one of spec.retries.
 	Retries *RetriesApplyConfiguration `json:"retries,omitempty"`
-	// headers changes headers of requests and responses.
+	// headers changes headers of requests and responses. Defaults to no changes.
 	Headers *HeadersApplyConfiguration `json:"headers,omitempty"`
-	// fault makes requests fail or wait on purpose. If left out, none does.
+	// fault injects failures and delays. Defaults to none.
 	Fault *FaultApplyConfiguration `json:"fault,omitempty"`
-	// directResponse answers in place of a destination.
+	// directResponse answers requests without a destination. Defaults to none.
 	DirectResponse *DirectResponseApplyConfiguration `json:"directResponse,omitempty"`
 }
 

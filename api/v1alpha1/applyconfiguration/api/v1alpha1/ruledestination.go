@@ -7,11 +7,11 @@ package v1alpha1
 // RuleDestinationApplyConfiguration represents a declarative configuration of the RuleDestination type for use
 // with apply.
 //
-// RuleDestination is a destination's share of a rule's requests.
+// RuleDestination is a destination of a rule and its share of the requests.
 type RuleDestinationApplyConfiguration struct {
 	// name is the name of one of the route's destinations.
 	Name *string `json:"name,omitempty"`
-	// weight is its share, in relation to the other weights. If left out, 1; 0 sends it nothing.
+	// weight is the destination's share of the requests, in relation to the other weights of the rule. 0 sends it no requests. Defaults to 1.
 	Weight *int32 `json:"weight,omitempty"`
 }
 

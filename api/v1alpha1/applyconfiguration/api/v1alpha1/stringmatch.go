@@ -13,11 +13,11 @@ import (
 //
 // StringMatch is a condition on a string: exactly one of exact, prefix and regex.
 type StringMatchApplyConfiguration struct {
-	// exact is the whole string.
+	// exact matches the whole string.
 	Exact *apiv1alpha1.MatchText `json:"exact,omitempty"`
-	// prefix is how the string begins.
+	// prefix matches the beginning of the string.
 	Prefix *apiv1alpha1.MatchText `json:"prefix,omitempty"`
-	// regex is a regular expression (RE2) that matches the whole string.
+	// regex is a regular expression in RE2 syntax that matches the whole string.
 	Regex *apiv1alpha1.Regex `json:"regex,omitempty"`
 }
 

@@ -11,39 +11,25 @@ import (
 // TLSApplyConfiguration represents a declarative configuration of the TLS type for use
 // with apply.
 //
-// TLS says how TLS is spoken to a destination.
+// TLS configures TLS to a destination.
 type TLSApplyConfiguration struct {
-	// mode is SIMPLE (the server proves who it is), MUTUAL (both do) or DISABLE. If left out, SIMPLE for https and DISABLE for http.
-	Mode *apiv1alpha1.TLSMode `json:"mode,omitempty"`
-	// scope is where TLS is spoken for the workloads. Route (if left out) does it for this route alone, so that a workload that calls https://HOST
-	// itself goes on working. Host does it for every call of the namespace to the host, which breaks those that speak TLS already.
+	// scope is which traffic gets TLS. Route covers the traffic of this route only, so that a workload that calls https://HOST directly keeps working.
+	// Host covers all traffic of the namespace to the host, which breaks such direct calls. Defaults to Route.
 	Scope *apiv1alpha1.TLSScope `json:"scope,omitempty"`
-	// sni is the server name sent in the handshake. If left out, the URL's host.
+	// sni is the server name in the TLS handshake. Defaults to the URL's host.
 	SNI *apiv1alpha1.TLSName `json:"sni,omitempty"`
-	// subjectAltNames are the names of which the server's certificate must carry one. If left out, the URL's host.
+	// subjectAltNames are the accepted names, at most 16. The server's certificate must contain one of them. Defaults to the URL's host.
 	SubjectAltNames []apiv1alpha1.TLSName `json:"subjectAltNames,omitempty"`
-	// caConfigMap is the name of a ConfigMap of the route's namespace whose key ca.crt holds the authorities to trust. If left out, the system's roots
-	// of the sidecar's image.
-	CAConfigMap *apiv1alpha1.ObjectName `json:"caConfigMap,omitempty"`
-	// credentialName is the name of a Secret of the route's namespace with the client certificate: tls.crt, tls.key and ca.crt. Needed for MUTUAL.
-	// The pods' ServiceAccount must be allowed to list secrets; the operator never reads it.
-	CredentialName *apiv1alpha1.ObjectName `json:"credentialName,omitempty"`
-	// insecureSkipVerify turns the check of the certificate off. If left out, false; true is allowed only where an ExternalRoutePolicy permits it.
-	InsecureSkipVerify *bool `json:"insecureSkipVerify,omitempty"`
+	// caCertificateRefs refers to the CA certificates that the mesh trusts, at most one object. Defaults to the root certificates in the sidecar's image.
+	CACertificateRefs []CACertificateRefApplyConfiguration `json:"caCertificateRefs,omitempty"`
+	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector. Defaults to none.
+	ClientCertificateRef *ClientCertificateRefApplyConfiguration `json:"clientCertificateRef,omitempty"`
 }
 
 // TLSApplyConfiguration constructs a declarative configuration of the TLS type for use with
 // apply.
 func TLS() *TLSApplyConfiguration {
 	return &TLSApplyConfiguration{}
-}
-
-// WithMode sets the Mode field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Mode field is set to the value of the last call.
-func (b *TLSApplyConfiguration) WithMode(value apiv1alpha1.TLSMode) *TLSApplyConfiguration {
-	b.Mode = &value
-	return b
 }
 
 // WithScope sets the Scope field in the declarative configuration to the given value
@@ -72,26 +58,23 @@ func (b *TLSApplyConfiguration) WithSubjectAltNames(values ...apiv1alpha1.TLSNam
 	return b
 }
 
-// WithCAConfigMap sets the CAConfigMap field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the CAConfigMap field is set to the value of the last call.
-func (b *TLSApplyConfiguration) WithCAConfigMap(value apiv1alpha1.ObjectName) *TLSApplyConfiguration {
-	b.CAConfigMap = &value
+// WithCACertificateRefs adds the given value to the CACertificateRefs field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the CACertificateRefs field.
+func (b *TLSApplyConfiguration) WithCACertificateRefs(values ...*CACertificateRefApplyConfiguration) *TLSApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithCACertificateRefs")
+		}
+		b.CACertificateRefs = append(b.CACertificateRefs, *values[i])
+	}
 	return b
 }
 
-// WithCredentialName sets the CredentialName field in the declarative configuration to the given value
+// WithClientCertificateRef sets the ClientCertificateRef field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the CredentialName field is set to the value of the last call.
-func (b *TLSApplyConfiguration) WithCredentialName(value apiv1alpha1.ObjectName) *TLSApplyConfiguration {
-	b.CredentialName = &value
-	return b
-}
-
-// WithInsecureSkipVerify sets the InsecureSkipVerify field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the InsecureSkipVerify field is set to the value of the last call.
-func (b *TLSApplyConfiguration) WithInsecureSkipVerify(value bool) *TLSApplyConfiguration {
-	b.InsecureSkipVerify = &value
+// If called multiple times, the ClientCertificateRef field is set to the value of the last call.
+func (b *TLSApplyConfiguration) WithClientCertificateRef(value *ClientCertificateRefApplyConfiguration) *TLSApplyConfiguration {
+	b.ClientCertificateRef = value
 	return b
 }

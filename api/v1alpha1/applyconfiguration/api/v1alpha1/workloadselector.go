@@ -13,7 +13,7 @@ import (
 //
 // WorkloadSelector selects pods of the route's namespace.
 type WorkloadSelectorApplyConfiguration struct {
-	// matchLabels are the labels that a pod must carry, all of them.
+	// matchLabels are the labels that a pod must have, at most 16.
 	MatchLabels map[string]apiv1alpha1.LabelValue `json:"matchLabels,omitempty"`
 }
 
