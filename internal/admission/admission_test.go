@@ -6,7 +6,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -45,14 +44,10 @@ status: {hosts: [forged]}
 			ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "demo"},
 			Spec: v1alpha1.ExternalRouteSpec{
 				Hosts:                 []v1alpha1.RouteHost{"web"},
-				Port:                  80,
 				ServiceCreationPolicy: v1alpha1.ServiceCreationIfMissing,
-				Destinations: []v1alpha1.Destination{{
-					Name: "primary", URL: "https://example.com", Weight: ptr.To[int32](1),
-					Resolution: v1alpha1.ResolutionDNS,
-				}},
-				MeshHeaders: v1alpha1.MeshHeadersRemove,
-				ExportTo:    []v1alpha1.ExportNamespace{"."},
+				Destinations:          []v1alpha1.Destination{{URL: "https://example.com"}},
+				MeshHeaders:           v1alpha1.MeshHeadersRemove,
+				ExportTo:              []v1alpha1.ExportNamespace{"."},
 			},
 			Status: got.Status, // the default of a brand-new route
 		}

@@ -188,7 +188,7 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 	o.route("rival", simple("web", "other.example.com"))
 	o.route("sharing", simple("shop", "api.example.com"))
 	o.route("waiting", simple("store", "api.example.com"))
-	o.route("roots", "{hosts: [roots], destinations: [{name: main, url: 'https://roots.example.com', tls: {caConfigMap: roots}}]}")
+	o.route("roots", "{hosts: [roots], destinations: [{name: main, url: 'https://roots.example.com', tls: {caCertificateRefs: [{name: roots}]}}]}")
 	o.accept("waiting", metav1.ConditionFalse, v1alpha1.ReasonDestinationConflict)
 	gone := o.route("gone", simple("gone", "gone.example.com"))
 	signals := 0
@@ -233,7 +233,7 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 		{"a route that is refused for what it is", "ExternalRoute", func() {
 			o.accept("web", metav1.ConditionFalse, v1alpha1.ReasonInvalid)
 		}, []string{"rival", "waiting"}},
-		{"... and still is", "ExternalRoute", func() { o.accept("web", metav1.ConditionFalse, v1alpha1.ReasonCAConfigMapMissing) }, nil},
+		{"... and still is", "ExternalRoute", func() { o.accept("web", metav1.ConditionFalse, v1alpha1.ReasonCACertificateMissing) }, nil},
 		{"... and no more", "ExternalRoute", func() { o.accept("web", metav1.ConditionTrue, v1alpha1.ReasonAccepted) }, []string{"rival", "waiting"}},
 		{"a route that begins to wait", "ExternalRoute", func() {
 			o.accept("sharing", metav1.ConditionFalse, v1alpha1.ReasonDestinationConflict)

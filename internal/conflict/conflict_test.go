@@ -95,8 +95,8 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		ours    = "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}"
 		inPlace = `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
 			ports: [{number: 443, name: https, protocol: TLS}, {number: 80, name: http, protocol: HTTP, targetPort: 1}]}`
-		opened = "declares port 80, on which the route upgrades the host in place, so that requests would leave in plaintext without the VirtualService: " +
-			"take port 80 out of it, or delete it"
+		opened = "declares port 80, on which the route upgrades the host in place: requests would leave in plaintext without the VirtualService. " +
+			"Remove port 80 from it, or delete it"
 	)
 	for name, c := range map[string]struct {
 		second int64
@@ -109,7 +109,7 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 		"more ports are no matter": {second: 1, spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
 			ports: [{number: 443, name: tls, protocol: HTTPS}, {number: 80, name: http, protocol: HTTP}]}`},
 		"an older one without our port takes it away": {
-			second: 1, want: "has other ports, other labels or another exportTo, and is older, so that ours are not added to it: make the two agree, or delete it",
+			second: 1, want: "has other ports, labels or exportTo and is older, so that Istio does not add the route's ports: change it to agree with the route, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
 		"... not with our labels": {
@@ -121,11 +121,11 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 8443, name: tls, protocol: TLS}]}",
 		},
 		"another protocol, although it is younger and comes after ours": {
-			second: 3, want: "has another protocol for the same port: make the two agree, or delete it",
+			second: 3, want: "has another protocol for the same port: change it to agree with the route, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 443, name: http, protocol: HTTP}]}",
 		},
 		"another resolution": {
-			second: 1, want: "has another resolution and is older: make the two agree, or delete it",
+			second: 1, want: "has another resolution, and Istio uses that of the older one: change it to agree with the route, or delete it",
 			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"another location is no matter": {
@@ -133,16 +133,21 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			spec:   "{hosts: [h.example.com], location: MESH_INTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"endpoints are put together, whoever is older": {
-			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
+			second: 3, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
 			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
 				endpoints: [{address: other.example.com}]}`,
 		},
+		"a plain port opens the one of a host in place, also if it is younger": {
+			second: 3, ours: inPlace, want: opened,
+			spec: "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 80, name: http, protocol: HTTP}]}",
+		},
+		"... and not if it leads nowhere itself": {second: 3, ours: inPlace, spec: inPlace},
 		"one that everybody sees comes after ours": {
 			second: 1,
 			spec:   "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]}",
 		},
 		"another target is another endpoint, although nobody here sees it": {
-			second: 3, want: "has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
+			second: 3, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
 			spec: "{hosts: [h.example.com], resolution: DNS, exportTo: [far], ports: [{number: 443, name: other, protocol: TLS, targetPort: 9443}]}",
 		},
 		"one that the namespace does not see": {
@@ -174,17 +179,17 @@ func TestDestinationRulesOfOneHost(t *testing.T) {
 		want   string
 	}{
 		"other subsets are no matter": {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}"},
-		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would forget the older of the two: make the two agree, or delete it"},
+		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would ignore the older of the two: change it to agree with the route, or delete it"},
 		"one for other namespaces":    {spec: "{host: h.example.com, exportTo: [far], trafficPolicy: {}}"},
-		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name: make the two agree, or delete it"},
-		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which ours would inherit: make the two agree, or delete it"},
+		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name: change it to agree with the route, or delete it"},
+		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which the route's subsets would inherit: change it to agree with the route, or delete it"},
 		"a selector": {
 			spec: "{host: h.example.com, workloadSelector: {matchLabels: {a: b}}}",
-			want: "has a workloadSelector, and Istio does not merge it with ours: pods would have one or the other: make the two agree, or delete it",
+			want: "has a workloadSelector, and Istio does not merge it with the route's: each pod would use only one of the two: change it to agree with the route, or delete it",
 		},
 		"anything beside scope Host": {
 			spec: "{host: h.example.com, exportTo: [.], subsets: [{name: theirs}]}", policy: true,
-			want: "would get the settings that tls.scope Host makes for the whole host: make the two agree, or delete it",
+			want: "would inherit the settings of tls.scope Host: change it to agree with the route, or delete it",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 
 // Who gets what: the route that is judged is "mine", made in second 50.
 func TestJudge(t *testing.T) {
-	const held = ", which serves already: take the host out of one of the two routes"
+	const held = ", which already uses it: remove the host from one of the two routes"
 	for name, c := range map[string]struct {
 		mine  string // webToA if empty
 		world func(*list)
@@ -39,19 +39,19 @@ func TestJudge(t *testing.T) {
 		"nobody else is there": {world: func(*list) {}},
 		"the host is served by a younger route": {
 			world: func(l *list) { l.serves("other", webToA, 90) },
-			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/other" + held,
+			want:  "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/other" + held,
 		},
 		"the host is served by an object of a route that is going": {
 			world: func(l *list) { l.stands(l.objects("going", webToA, 90)...) },
-			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/going" + held,
+			want:  "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/going" + held,
 		},
 		"an older route asks for the host, and has nothing yet": {
 			world: func(l *list) { l.asks("older", webToA, 10, "") },
-			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes",
+			want:  "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes",
 		},
 		"a younger route asks for it":                                              {world: func(l *list) { l.asks("younger", webToA, 90, "") }},
-		"an older route that asks for it is refused for a conflict":                {world: func(l *list) { l.asks("older", webToA, 10, v1alpha1.ReasonHostConflict) }, want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes"},
-		"an older route asks for it on another port, where mine serves every port": {world: func(l *list) { l.asks("older", webTo81, 10, "") }, want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes"},
+		"an older route that asks for it is refused for a conflict":                {world: func(l *list) { l.asks("older", webToA, 10, v1alpha1.ReasonHostConflict) }, want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes"},
+		"an older route asks for it on another port, where mine serves every port": {world: func(l *list) { l.asks("older", webTo81, 10, "") }, want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes"},
 		"an older route that asks for it can never have another of its hosts": {
 			world: func(l *list) {
 				l.asks("older", webAndShop, 10, v1alpha1.ReasonHostConflict)
@@ -69,35 +69,35 @@ func TestJudge(t *testing.T) {
 				l.asks("older", webAndShop, 10, v1alpha1.ReasonHostConflict)
 				l.serves("shop", shopToA, 90)
 			},
-			want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes",
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes",
 		},
 		"another route serves another host over the same destination":    {world: func(l *list) { l.serves("shop", shopToA, 10) }},
 		"another route serves the name of an alias in another namespace": {world: func(l *list) { l.namespace = "far"; l.serves("web", webToA, 10) }},
 		"mine stands, and so does an older one": {
 			world: func(l *list) { l.owns(webToA, 50); l.serves("older", webToA, 10) },
-			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older" + held,
+			want:  "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older" + held,
 		},
 		"mine stands, and so does a younger one": {world: func(l *list) { l.owns(webToA, 50); l.serves("younger", webToA, 90) }},
 		"mine stands for some pods, another route for others, and mine asks for all": {
 			world: func(l *list) { l.owns(webForA, 50); l.serves("younger", webForB, 90) },
-			want:  "HostConflict spec.hosts[0] belongs to ExternalRoute demo/younger" + held,
+			want:  "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/younger" + held,
 		},
 		"mine stands, and an older one asks": {world: func(l *list) { l.owns(webToA, 50); l.asks("older", webToA, 10, "") }},
 		"the destination is TLS for the whole host": {
 			world: func(l *list) { l.serves("wide", hostWideA, 90) },
-			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/wide, which serves already, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both",
+			want:  "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/wide, which already uses it, and tls.scope Host cannot be shared with another ExternalRoute: use tls.scope Route in both",
 		},
 		"mine is for the whole host, and another route uses it": {
 			mine:  hostWideA,
 			world: func(l *list) { l.serves("shop", shopToA, 90) },
-			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/shop, which serves already, uses the same host, and tls.scope Host suffers no other route beside it: use scope Route in both",
+			want:  "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/shop, which already uses it, and tls.scope Host cannot be shared with another ExternalRoute: use tls.scope Route in both",
 		},
 		"an older route waits for the whole host": {
 			mine:  hostWideA,
 			world: func(l *list) { l.asks("older", hostWideA, 10, v1alpha1.ReasonDestinationConflict) },
-			want: "HostConflict spec.hosts[0] belongs to ExternalRoute demo/older, which is older: take the host out of one of the two routes; " +
-				"spec.destinations[0] ExternalRoute demo/older, which is older, uses the same host, and tls.scope Host suffers no other route beside it: use scope " +
-				"Route in both",
+			want: "HostConflict spec.hosts[0] wide.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes; " +
+				"spec.destinations[0] a.example.com belongs to ExternalRoute demo/older, which is older, and tls.scope Host cannot be shared with another " +
+				"ExternalRoute: use tls.scope Route in both",
 		},
 		"an older route waits for the destination, with which mine gets along": {
 			world: func(l *list) { l.asks("older", shopToA, 10, v1alpha1.ReasonDestinationConflict) },
@@ -105,18 +105,18 @@ func TestJudge(t *testing.T) {
 		"in place beside plain http": {
 			mine:  inPlaceA,
 			world: func(l *list) { l.serves("plain", plainA, 90) },
-			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/plain, which serves already, declares port 80 of the same host, which this route upgrades in place there, so that requests would leave in plaintext without the VirtualService: take the destination with port 80 out of it",
+			want:  "DestinationConflict spec.destinations[0] port 80 of a.example.com belongs to ExternalRoute demo/plain, which already uses it, and this route upgrades the host in place on that port: requests would leave in plaintext without the VirtualService. Remove the destination with port 80 from the other route",
 		},
 		"plain http beside in place": {
 			mine:  plainA,
 			world: func(l *list) { l.serves("place", inPlaceA, 90) },
-			want:  "DestinationConflict spec.destinations[0] ExternalRoute demo/place, which serves already, upgrades the same host in place on port 80, and this destination would let its requests leave in plaintext without its VirtualService: use https on another port, or take the destination out",
+			want:  "DestinationConflict spec.destinations[0] port 80 of a.example.com belongs to ExternalRoute demo/place, which already uses it and upgrades the host in place: with this destination, its requests would leave in plaintext without the VirtualService. Use https on another port, or remove the destination",
 		},
 		"a VirtualService of another user that Istio prefers": {
 			world: func(l *list) {
 				l.foreign(virtualService(l.T, at("demo", "hand", 10), "{hosts: [web], exportTo: [.], http: [{}]}"))
 			},
-			want: "HostConflict spec.hosts[0] is served by VirtualService demo/hand, which Istio prefers: take the host out of one of the two, or delete one",
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local is served by VirtualService demo/hand, which Istio prefers: remove the host from one of the two, or delete one",
 		},
 		"... which is younger than mine": {
 			world: func(l *list) {
@@ -128,7 +128,7 @@ func TestJudge(t *testing.T) {
 			world: func(l *list) {
 				l.httpRoutes = []conflict.HTTPRoute{{Identity: conflict.Identity{Namespace: "demo", Name: "gw"}, Kind: "HTTPRoute", Port: 80}}
 			},
-			want: "HostConflict spec.hosts[0] is served by HTTPRoute demo/gw too, and Istio leaves open which of the two it follows: take the Service out of one of them",
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local is also served by HTTPRoute demo/gw, and Istio does not define which of the two applies: remove the Service from one of them",
 		},
 		"an HTTPRoute for another port of it": {
 			world: func(l *list) { l.httpRoutes = []conflict.HTTPRoute{{Kind: "HTTPRoute", Port: 8080}} },
@@ -139,13 +139,13 @@ func TestJudge(t *testing.T) {
 				read(l.T, "{hosts: [a.example.com], exportTo: [.], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS, targetPort: 8443}]}", &e.Spec)
 				l.foreign(e)
 			},
-			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand is for the same host and has other endpoints for the same port, and Istio puts those of both together: make the two agree, or delete it",
+			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
 		},
 		"an object of another user has the name of mine": {
 			world: func(l *list) {
 				l.foreign(virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}"))
 			},
-			want: "NameConflict metadata.name VirtualService mine of namespace demo exists and is not this route's: rename or remove one of them, or hand it over " +
+			want: "NameConflict metadata.name VirtualService mine of namespace demo exists and does not belong to this route: rename or delete one of the two, or hand it over " +
 				"with the annotation networking.externalroute.io/adopt: mine",
 		},
 		"... and is handed over": {

@@ -22,7 +22,7 @@ func TestHeldRouteKeepsItsHosts(t *testing.T) {
 	s.delete(first)
 	s.route("second", simple)
 	s.refused("second", v1alpha1.ReasonHostConflict)
-	s.says("second", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/first, which serves already")
+	s.says("second", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/first, which already uses it")
 	s.rest()
 	s.refused("second", v1alpha1.ReasonHostConflict)
 

@@ -48,7 +48,7 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 	first := s.ready("first")
 	s.route("second", "hosts: [shop, web."+s.namespace+".svc]\ndestinations: [{url: 'https://second.example.com'}]")
 	second := s.refused("second", v1alpha1.ReasonHostConflict)
-	want := fmt.Sprintf("spec.hosts[1]: Invalid value: %q: belongs to ExternalRoute %s/first, which serves already: take the host out of one of the two routes",
+	want := fmt.Sprintf("spec.hosts[1]: %s belongs to ExternalRoute %s/first, which already uses it: remove the host from one of the two routes",
 		"web."+s.namespace+".svc.cluster.local", s.namespace)
 	if said := message(second, v1alpha1.ConditionAccepted); said != want {
 		t.Errorf("says\n%s\nand not\n%s", said, want)

@@ -100,11 +100,11 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 	ca := &corev1.ConfigMap{Data: map[string]string{"ca.crt": "a certificate"}}
 	ca.Name = "ca"
 	s.create(ca)
-	const web = "hosts: [web]\ndestinations: [{url: 'https://api.example.com/v1', tls: {caConfigMap: ca}}]"
+	const web = "hosts: [web]\ndestinations: [{url: 'https://api.example.com/v1', tls: {caCertificateRefs: [{name: ca}]}}]"
 	s.route("web", web)
-	s.route("missing", "hosts: [missing]\ndestinations: [{url: 'https://m.example.com', tls: {caConfigMap: none}}]")
+	s.route("missing", "hosts: [missing]\ndestinations: [{url: 'https://m.example.com', tls: {caCertificateRefs: [{name: none}]}}]")
 	s.ready("web")
-	s.refused("missing", v1alpha1.ReasonCAConfigMapMissing)
+	s.refused("missing", v1alpha1.ReasonCACertificateMissing)
 	if err := c.stopOperator(); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 	c.allowConfigMaps(s, true)
 	s.ready("web")
 	s.until("the new spec should be programmed", func() string { return cmp.Diff("new.example.com", s.serves("web")) })
-	s.refused("missing", v1alpha1.ReasonCAConfigMapMissing)
+	s.refused("missing", v1alpha1.ReasonCACertificateMissing)
 }
 
 // allowConfigMaps gives the operator the right to read ConfigMaps or takes it away, and waits until the API server knows.

@@ -52,7 +52,7 @@ func TestAnotherRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	api := s.ready("api")
 	s.route("legacy", legacy)
 	s.refused("legacy", v1alpha1.ReasonDestinationConflict)
-	s.says("legacy", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ExternalRoute "+s.namespace+"/api, which serves already", "in place on port 80")
+	s.says("legacy", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ExternalRoute "+s.namespace+"/api, which already uses it and upgrades the host in place", "port 80 of ")
 	s.route("secure", "hosts: [secure]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.ready("secure") // which does not touch the plain port
 
@@ -60,7 +60,7 @@ func TestAnotherRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	s.ready("legacy")
 	s.route("api", inPlace)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/legacy, which serves already", "port 80")
+	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/legacy, which already uses it", "port 80 of ")
 	s.quiet()
 
 	s.route("legacy", "hosts: [legacy]\ndestinations: [{url: 'https://other.example.com'}]")

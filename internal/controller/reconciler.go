@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -51,6 +52,8 @@ type Reconciler struct {
 	options  Options
 	states   *states
 	metrics  *metrics
+	// undeclared reports that the CRD did not declare status.destinations when a status was last written.
+	undeclared atomic.Bool
 }
 
 var _ reconcile.Reconciler = &Reconciler{}

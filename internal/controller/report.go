@@ -46,6 +46,10 @@ var stalls = map[string]bool{
 // fail, the operator backs off; the pause is after what time to try again.
 func (r *Reconciler) report(ctx context.Context, p *pass) (pause time.Duration, err error) {
 	before, after := &p.route.Status, p.status(r.options.ClusterDomain)
+	full := after
+	if r.undeclared.Load() {
+		after = withoutDestinations(full)
+	}
 	if equality.Semantic.DeepEqual(before, after) {
 		return 0, nil
 	}
@@ -56,7 +60,7 @@ func (r *Reconciler) report(ctx context.Context, p *pass) (pause time.Duration, 
 	if p.state.unwritten.Paused(p.now) {
 		return p.state.unwritten.Left(p.now), nil
 	}
-	version, err := r.writeStatus(ctx, p.route, after)
+	written, version, err := r.writeDeclared(ctx, p.route, full)
 	if errors.Is(err, errRouteGone) {
 		p.state.deleted(translate.Key{Kind: routeKind, NamespacedName: p.key()}, p.route.UID, p.now)
 		return plan.CacheLagLimit, nil
@@ -66,7 +70,7 @@ func (r *Reconciler) report(ctx context.Context, p *pass) (pause time.Duration, 
 		return 0, fmt.Errorf("write status: %w", err)
 	}
 	p.state.wrote(translate.Key{Kind: routeKind, NamespacedName: p.key()}, version, p.now)
-	if said == p.state.said {
+	if said = hashOf(written); said == p.state.said {
 		p.state.corrections.Add(p.now)
 	}
 	p.state.said = said
@@ -74,6 +78,33 @@ func (r *Reconciler) report(ctx context.Context, p *pass) (pause time.Duration, 
 		r.recordReadyTransition(p.route, before, after)
 	}
 	return 0, nil
+}
+
+// writeDeclared writes the part of a status that the CRD declares, and returns it.
+func (r *Reconciler) writeDeclared(ctx context.Context, route *v1alpha1.ExternalRoute, status *v1alpha1.ExternalRouteStatus,
+) (written *v1alpha1.ExternalRouteStatus, version string, err error) {
+	version, err = r.writeStatus(ctx, route, status)
+	switch {
+	case err == nil:
+		r.undeclared.Store(false)
+	case isUndeclared(err):
+		r.undeclared.Store(true)
+		status = withoutDestinations(status)
+		version, err = r.writeStatus(ctx, route, status)
+	}
+	return status, version, err
+}
+
+// isUndeclared reports whether the API server refused a status because the CRD does not declare status.destinations. An upgrade can start the operator
+// before it replaces the CRD of the previous release.
+func isUndeclared(err error) bool {
+	return err != nil && strings.Contains(err.Error(), ".status.destinations: field not declared in schema")
+}
+
+func withoutDestinations(status *v1alpha1.ExternalRouteStatus) *v1alpha1.ExternalRouteStatus {
+	part := *status
+	part.Destinations = nil
+	return &part
 }
 
 // hashOf is a hash of what a status says, whenever its conditions changed.
@@ -195,7 +226,7 @@ const maxMessage = 32768
 // describe lists hosts and objects: those that the route asks for, or those of its last good spec.
 func (p *pass) describe(status *v1alpha1.ExternalRouteStatus, clusterDomain string) {
 	if p.plan.Paused { // or every change by the other client would be a write
-		status.Hosts, status.Resources = p.route.Status.Hosts, p.route.Status.Resources
+		status.Hosts, status.Destinations, status.Resources = p.route.Status.Hosts, p.route.Status.Destinations, p.route.Status.Resources
 		return
 	}
 	if p.verdict.Refusal != nil {
@@ -203,11 +234,12 @@ func (p *pass) describe(status *v1alpha1.ExternalRouteStatus, clusterDomain stri
 			status.Resources = append(status.Resources, resourceOf(key))
 			if v, serves := p.owned[key].(*networkingv1.VirtualService); serves {
 				status.Hosts = conflict.VirtualServiceFacts(v, clusterDomain).Hosts
+				status.Destinations = p.route.Status.Destinations // the objects do not tell which name a subset had in the last good spec
 			}
 		}
 		return
 	}
-	status.Hosts = p.translation.HostNames()
+	status.Hosts, status.Destinations = p.translation.HostNames(), p.translation.Destinations
 	for _, item := range p.translation.Objects {
 		if key := translate.KeyOf(item.Object); p.stands[key] != "" {
 			status.Resources = append(status.Resources, resourceOf(key))
@@ -236,6 +268,9 @@ func statusConfiguration(status *v1alpha1.ExternalRouteStatus) *v1alpha1ac.Exter
 	for _, c := range status.Conditions {
 		configuration.WithConditions(metav1ac.Condition().WithType(c.Type).WithStatus(c.Status).WithReason(c.Reason).WithMessage(c.Message).
 			WithObservedGeneration(c.ObservedGeneration).WithLastTransitionTime(c.LastTransitionTime))
+	}
+	for _, d := range status.Destinations {
+		configuration.WithDestinations(v1alpha1ac.DestinationStatus().WithName(d.Name).WithHost(d.Host).WithPort(d.Port).WithSubset(d.Subset))
 	}
 	for _, resource := range status.Resources {
 		configuration.WithResources(v1alpha1ac.GeneratedResource().WithAPIVersion(resource.APIVersion).WithKind(resource.Kind).WithName(resource.Name))

@@ -364,19 +364,19 @@ func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
 
 func TestARouteWaitsForWhatItNeeds(t *testing.T) {
 	s := tell(t)
-	s.route("web", simple+"\n  tls: {caConfigMap: ca}\nserviceCreationPolicy: Never")
+	s.route("web", simple+"\n  tls: {caCertificateRefs: [{name: ca}]}\nserviceCreationPolicy: Never")
 	route := s.refused("web", v1alpha1.ReasonServiceMissing)
 	if meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionStalled) != nil {
 		t.Error("it heals by itself: not stalled")
 	}
 	s.create(service("web", nil, 80))
-	s.refused("web", v1alpha1.ReasonCAConfigMapMissing)
+	s.refused("web", v1alpha1.ReasonCACertificateMissing)
 	ca := &corev1.ConfigMap{Data: map[string]string{"ca.crt": "x"}}
 	ca.Name = "ca"
 	s.create(ca)
 	s.ready("web")
 	s.delete(ca)
-	s.refused("web", v1alpha1.ReasonCAConfigMapMissing)
+	s.refused("web", v1alpha1.ReasonCACertificateMissing)
 }
 
 func TestAServiceThatIsUnusableIsToldAndWaitedFor(t *testing.T) {

@@ -174,14 +174,15 @@ func printStatus(t *testing.T, translation *translate.Translation, refusal *tran
 		Message string                 `json:"message"`
 	}
 	var status struct {
-		Conditions []condition `json:"conditions"`
-		Hosts      []string    `json:"hosts,omitempty"`
+		Conditions   []condition                  `json:"conditions"`
+		Hosts        []string                     `json:"hosts,omitempty"`
+		Destinations []v1alpha1.DestinationStatus `json:"destinations,omitempty"`
 	}
 	for _, c := range translate.Conditions(translation, refusal) {
 		status.Conditions = append(status.Conditions, condition{c.Type, c.Status, c.Reason, c.Message})
 	}
 	if translation != nil {
-		status.Hosts = translation.HostNames()
+		status.Hosts, status.Destinations = translation.HostNames(), translation.Destinations
 	}
 	out, err := yaml.Marshal(status)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 // In this route every field that has a bound can be set by itself.
 const rich = `
 destinations:
-- {url: "https://example.com", endpoints: [{address: 10.0.0.1}], connectionPool: {http2: true}}
+- {url: "https://example.com", endpoints: [{address: 10.0.0.1}], connectionPool: {maxConnections: 1}}
 - {name: second, url: "https://example.com"}
 rules:
 - destinations: [{name: primary}]
@@ -27,20 +27,20 @@ var (
 
 // The longest values of all strings, but for those that the other tables have.
 var longest = map[string]string{
-	"hosts[0]":                               "web.default.svc" + times(4, "."+times(58, "a")) + "aa",
-	"destinations[1].name":                   times(63, "a"),
-	"destinations[0].url":                    "https://example.com/" + times(2048-20, "a"),
-	"destinations[0].endpoints[0].address":   longName,
-	"destinations[0].tls.sni":                longName,
-	"destinations[0].tls.subjectAltNames[0]": longName,
-	"destinations[0].tls.caConfigMap":        times(253, "a"),
-	"workloadSelector.matchLabels.x-key":     times(63, "a"),
-	"rules[0].match[0].uri.exact":            times(1024, "/"),
-	"rules[0].match[0].uri.prefix":           times(1024, "/"),
-	"rules[0].match[0].uri.regex":            longMatch,
-	"rules[0].match[0].method.exact":         longMatch,
-	"rules[0].match[0].method.prefix":        longMatch,
-	"rules[0].match[0].method.regex":         longMatch,
+	"hosts[0]":                                      "web.default.svc" + times(4, "."+times(58, "a")) + "aa",
+	"destinations[1].name":                          times(63, "a"),
+	"destinations[0].url":                           "https://example.com/" + times(2048-20, "a"),
+	"destinations[0].endpoints[0].address":          longName,
+	"destinations[0].tls.sni":                       longName,
+	"destinations[0].tls.subjectAltNames[0]":        longName,
+	"destinations[0].tls.caCertificateRefs[0].name": times(253, "a"),
+	"workloadSelector.matchLabels.x-key":            times(63, "a"),
+	"rules[0].match[0].uri.exact":                   times(1024, "/"),
+	"rules[0].match[0].uri.prefix":                  times(1024, "/"),
+	"rules[0].match[0].uri.regex":                   longMatch,
+	"rules[0].match[0].method.exact":                longMatch,
+	"rules[0].match[0].method.prefix":               longMatch,
+	"rules[0].match[0].method.regex":                longMatch,
 
 	"rules[0].match[0].headers.x-key.exact":      longMatch,
 	"rules[0].match[0].headers.x-key.prefix":     longMatch,
@@ -72,6 +72,7 @@ var fromTo = map[string][2]int{
 	"destinations[0].outlierDetection.maxEjectionPercent":     {1, 100},
 	"rules[0].destinations[0].weight":                         {0, 1000000},
 	"rules[0].retries.attempts":                               {0, 100},
+	"retries.attempts":                                        {0, 100},
 	"rules[0].fault.abort.percentage":                         {0, 100},
 	"rules[0].fault.abort.httpStatus":                         {200, 599},
 	"rules[0].fault.delay.percentage":                         {0, 100},
@@ -122,18 +123,19 @@ func dictionary(value any) func(int) any {
 var words = map[string][]any{
 	"serviceCreationPolicy":      {"IfMissing", "Never"},
 	"meshHeaders":                {"Remove", "Keep"},
-	"destinations[1].resolution": {"DNS", "DNS_ROUND_ROBIN"}, // STATIC has a rule of its own,
-	"destinations[1].tls.mode":   {"SIMPLE"},                 // so have MUTUAL and DISABLE
-	"destinations[1].tls.scope":  {"Route"},                  // and Host
+	"destinations[1].resolution": {"DNS", "DNSRoundRobin"},
+	"destinations[1].protocol":   {"HTTP", "HTTP2"},
+	"destinations[1].tls.scope":  {"Route"}, // Host has a rule of its own
 }
 
 // Objects that must say something if they are there.
 var notEmpty = map[string]string{
-	"destinations[0].connectionPool":   `{http2: true}`,
+	"destinations[0].connectionPool":   `{maxConnections: 1}`,
 	"destinations[0].outlierDetection": `{interval: 1s}`,
 	"rules[0].match[0]":                `{method: {exact: GET}}`,
 	"rules[0].rewrite":                 `{uri: /a}`,
 	"rules[0].retries":                 `{attempts: 1}`,
+	"retries":                          `{attempts: 1}`,
 	"rules[0].headers":                 `{request: {remove: [a]}}`,
 	"rules[0].headers.request":         `{remove: [a]}`,
 	"rules[0].headers.response":        `{remove: [a]}`,

@@ -147,7 +147,7 @@ var urlRules = map[string]rule{
 			"https://example.com/%2", "https://example.com/%zz", `https://example.com/a\b`, "https://example.com/{x}",
 			"https://example.com/a|b", "https://example.com/^", "https://example.com/`", `https://example.com/"`, "https://example.com/<b>",
 			"https://example.com/[x]"),
-		says: "the path must be written as it goes over the wire",
+		says: "the path must hold only characters as it goes over the wire",
 	},
 	"a URL's path holds no dot segments": {
 		at: "destinations[0].url", good: values("https://example.com/a.b/.c/d./...", "https://example.com/%2e%2e%2e/.%2ea"),
@@ -175,38 +175,43 @@ var destinationRules = map[string]rule{
 		says: "should have at least 1 items",
 	},
 	"destinations are demanded": {with: `destinations: null`, at: "port", bad: values(80), path: "destinations", says: "Required value"},
-	"destinations have unlike names": {
-		at: "destinations", good: values(destinations(2)),
-		bad: values(append(destinations(2), destinations(2)[1])), path: "destinations[2]", says: "Duplicate value",
+	"destinations have unique names": {
+		at: "destinations", good: values(destinations(2), destinations(8)),
+		bad:  values(append(destinations(2), destinations(2)[1]), append(destinations(7), destinations(1)[0])),
+		says: "destinations must have unique names, and one without a name is called primary: set name",
 	},
-	"one destination at most goes without a name": {
-		at:   "destinations",
-		good: values(parse(`[{url: "http://a.b"}, {name: second, url: "http://a.b"}]`)),
-		bad:  values(parse(`[{url: "http://a.b"}, {url: "http://c.d"}]`)), path: "destinations[1]", says: "Duplicate value",
+	"one destination at most is called primary": {
+		at: "destinations", good: values(parse(`[{url: "http://a.b"}, {name: second, url: "http://a.b"}]`), parse(`[{name: primary, url: "http://a.b"}]`)),
+		bad:  values(parse(`[{url: "http://a.b"}, {url: "http://c.d"}]`), parse(`[{url: "http://a.b"}, {name: primary, url: "http://c.d"}]`)),
+		says: "destinations must have unique names, and one without a name is called primary: set name",
+	},
+	"a rule finds the destination without a name as primary": {
+		with: `rules: [{destinations: [{name: primary}]}]`, at: "destinations",
+		good: values(parse(`[{url: "http://a.b"}]`), parse(`[{name: second, url: "http://a.b"}, {url: "http://c.d"}]`)),
+		bad:  values(parse(`[{name: second, url: "http://a.b"}]`)), path: "rules",
+		says: "a rule names a destination that spec.destinations does not have: add it there, or correct the name",
 	},
 	"a destination's name is a DNS label": {
 		at: "destinations[0].name", good: values("a", "1", "a-1", "primary"), bad: values("A", "a.b", "-a", "a-", "a_b", "a b", "a\n", "ü",
 			"*"), says: "must be a DNS label",
 	},
-	"resolution STATIC has endpoints": {
-		with: `destinations: [{url: "https://example.com", resolution: STATIC}]`, at: "destinations[0].endpoints",
-		good: values(parse(`[{address: 10.0.0.1}, {address: "2001:db8::1", port: 8443}]`)),
-		bad:  values(nil), says: "resolution STATIC needs endpoints",
-	},
-	"resolution STATIC has IP addresses only": {
-		with: `destinations: [{url: "https://example.com", resolution: STATIC}]`, at: "destinations[0].endpoints",
-		good: values(parse(`[{address: 10.0.0.1}]`)),
-		bad:  values(parse(`[{address: a.example.com}]`), parse(`[{address: 10.0.0.1}, {address: a.example.com}]`)),
-		says: "resolution STATIC needs IP addresses",
-	},
-	"resolution DNS has any endpoints": {
-		at: "destinations[0].endpoints", good: values(parse(`[{address: a.example.com}]`),
+	"endpoints are addresses, names, or both": {
+		at: "destinations[0].endpoints", good: values(parse(`[{address: a.example.com}]`), parse(`[{address: 10.0.0.1}, {address: "2001:db8::1", port: 8443}]`),
 			parse(`[{address: 10.0.0.1}, {address: a.example.com, port: 8443}]`)), bad: values([]any{}), says: "at least 1 items",
 	},
-	"resolution DNS_ROUND_ROBIN has one endpoint at most": {
-		with: `destinations: [{url: "https://example.com", resolution: DNS_ROUND_ROBIN}]`, at: "destinations[0].endpoints",
-		good: values(nil, parse(`[{address: a.example.com}]`)),
-		bad:  values(parse(`[{address: a.example.com}, {address: b.example.com}]`)), says: "takes one endpoint at most",
+	"resolution DNSRoundRobin has one endpoint at most": {
+		with: `destinations: [{url: "https://example.com", resolution: DNSRoundRobin}]`, at: "destinations[0].endpoints",
+		good: values(nil, parse(`[{address: a.example.com}]`), parse(`[{address: 10.0.0.1}]`)),
+		bad:  values(parse(`[{address: a.example.com}, {address: b.example.com}]`), parse(`[{address: 10.0.0.1}, {address: 10.0.0.2}]`)),
+		says: "resolution DNSRoundRobin takes one endpoint at most: use resolution DNS for several",
+	},
+	"the words of an earlier edition are gone: STATIC, DNS_ROUND_ROBIN": {
+		at: "destinations[0].resolution", good: values("DNS", "DNSRoundRobin"), bad: values("STATIC", "DNS_ROUND_ROBIN", "Static", "dns"),
+		says: `supported values: "DNS", "DNSRoundRobin"`,
+	},
+	"protocol is HTTP or HTTP2": {
+		at: "destinations[0].protocol", good: values("HTTP", "HTTP2"), bad: values("HTTP/2", "http2", "GRPC", "H2", "TLS"),
+		says: `supported values: "HTTP", "HTTP2"`,
 	},
 }
 
@@ -248,46 +253,48 @@ var endpointRules = map[string]rule{
 }
 
 var tlsRules = map[string]rule{
-	"mode DISABLE contradicts https": {
-		at: "destinations[0].tls", good: values(parse(`{}`), parse(`{mode: SIMPLE}`), parse(`{scope: Host}`),
-			parse(`{insecureSkipVerify: false}`)), bad: values(parse(`{mode: DISABLE}`)), path: "destinations[0].tls.mode",
-		says: "DISABLE contradicts an https:// URL",
+	"TLS settings need https": {
+		with: `destinations: [{url: "http://example.com"}]`, at: "destinations[0].tls", good: values(nil),
+		bad: values(parse(`{}`), parse(`{sni: a.example}`), parse(`{subjectAltNames: [a.example]}`), parse(`{caCertificateRefs: [{name: a}]}`),
+			parse(`{scope: Host}`), parse(`{scope: Route}`)), says: "TLS settings need an https:// URL: use https://, or remove tls",
 	},
-	"modes SIMPLE and MUTUAL contradict http": {
-		with: `destinations: [{url: "http://example.com"}]`, at: "destinations[0].tls", good: values(parse(`{}`), parse(`{mode: DISABLE}`)),
-		bad: values(parse(`{mode: SIMPLE}`)), path: "destinations[0].tls.mode",
-		says: "SIMPLE and MUTUAL contradict an http:// URL",
+	"https takes any TLS settings, and none": {
+		at: "destinations[0].tls", good: values(nil, parse(`{}`), parse(`{scope: Host}`), parse(`{caCertificateRefs: [{name: a}], sni: a.example}`)),
+		bad: values(parse(`{scope: Mesh}`)), path: "destinations[0].tls.scope", says: `supported values: "Route", "Host"`,
 	},
-	"TLS settings contradict http": {
-		with: `destinations: [{url: "http://example.com"}]`, at: "destinations[0].tls",
-		good: values(parse(`{mode: DISABLE, scope: Route}`)),
-		bad: values(parse(`{sni: a.example}`), parse(`{subjectAltNames: [a.example]}`), parse(`{caConfigMap: a}`), parse(`{scope: Host}`),
-			parse(`{mode: DISABLE, sni: a.example}`)), says: "TLS settings contradict an http:// URL",
-	},
-	"mode MUTUAL has a credentialName": {
+	"a client certificate excludes CA certificates": {
 		with: `workloadSelector: {matchLabels: {app: web}}`, at: "destinations[0].tls",
-		good: values(parse(`{mode: MUTUAL, credentialName: client}`)), bad: values(parse(`{mode: MUTUAL}`)),
-		path: "destinations[0].tls.credentialName",
-		says: "mode MUTUAL needs credentialName",
+		good: values(parse(`{caCertificateRefs: [{name: ca}]}`), parse(`{clientCertificateRef: {name: client}, sni: a.example, subjectAltNames: [a.example, b]}`)),
+		bad:  values(parse(`{clientCertificateRef: {name: client}, caCertificateRefs: [{name: ca}]}`)), path: "destinations[0].tls.caCertificateRefs",
+		says: "excludes clientCertificateRef: put the CA certificates into the key ca.crt of the client certificate's Secret",
 	},
-	"credentialName has mode MUTUAL": {
-		with: `workloadSelector: {matchLabels: {app: web}}`, at: "destinations[0].tls",
-		good: values(parse(`{mode: MUTUAL, credentialName: client, sni: a.example, subjectAltNames: [a.example, b]}`)),
-		bad:  values(parse(`{credentialName: client}`), parse(`{mode: SIMPLE, credentialName: client}`)), path: "destinations[0].tls.mode",
-		says: "credentialName needs mode MUTUAL",
+	"a client certificate needs a workloadSelector": {
+		at: "destinations[0].tls", good: values(parse(`{}`)), bad: values(parse(`{clientCertificateRef: {name: client}}`)),
+		path: "destinations", says: "tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext",
 	},
-	"credentialName excludes caConfigMap": {
-		with: `workloadSelector: {matchLabels: {app: web}}`, at: "destinations[0].tls", good: values(parse(`{caConfigMap: ca}`)),
-		bad: values(parse(`{mode: MUTUAL, credentialName: client, caConfigMap: ca}`)), path: "destinations[0].tls.caConfigMap",
-		says: "must not stand beside credentialName",
+	"a CA certificate is in one ConfigMap": {
+		at: "destinations[0].tls.caCertificateRefs", good: values(parse(`[{name: ca}]`), parse(`[{kind: ConfigMap, name: ca}]`)),
+		bad: values(parse(`[{name: a}, {name: b}]`)), says: "must have at most 1 items",
 	},
-	"credentialName has a workloadSelector": {
-		at: "destinations[0].tls", good: values(parse(`{mode: SIMPLE}`)), bad: values(parse(`{mode: MUTUAL, credentialName: client}`)),
-		path: "destinations", says: "tls.credentialName needs spec.workloadSelector",
+	"CA certificates are not an empty list": {
+		at: "destinations[0].tls.caCertificateRefs", good: values(parse(`[{name: ca}]`)), bad: values([]any{}), says: "should have at least 1 items",
 	},
-	"insecureSkipVerify needs a policy": {
-		at: "destinations[0].tls.insecureSkipVerify", good: values(false), bad: values(true),
-		says: "is allowed only where an ExternalRoutePolicy permits it",
+	"a CA certificate is of kind ConfigMap": {
+		at: "destinations[0].tls.caCertificateRefs[0]", good: values(parse(`{kind: ConfigMap, name: ca}`)),
+		bad: values(parse(`{kind: Secret, name: ca}`), parse(`{kind: "", name: ca}`)), path: "destinations[0].tls.caCertificateRefs[0].kind",
+		says: `supported values: "ConfigMap"`,
+	},
+	"a client certificate is of kind Secret": {
+		with: "workloadSelector: {matchLabels: {app: web}}", at: "destinations[0].tls.clientCertificateRef", good: values(parse(`{kind: Secret, name: a}`)),
+		bad: values(parse(`{kind: ConfigMap, name: a}`)), path: "destinations[0].tls.clientCertificateRef.kind", says: `supported values: "Secret"`,
+	},
+	"a CA certificate is named": {
+		at: "destinations[0].tls.caCertificateRefs[0]", good: values(parse(`{name: ca}`)), bad: values(parse(`{kind: ConfigMap}`)),
+		path: "destinations[0].tls.caCertificateRefs[0].name", says: "Required value",
+	},
+	"a client certificate is named": {
+		with: "workloadSelector: {matchLabels: {app: web}}", at: "destinations[0].tls.clientCertificateRef", good: values(parse(`{name: a}`)),
+		bad: values(parse(`{kind: Secret}`)), path: "destinations[0].tls.clientCertificateRef.name", says: "Required value",
 	},
 	"sni is a DNS name": {at: "destinations[0].tls.sni", good: serverNames, bad: noServerNames, says: "must be a lower-case DNS name"},
 	"a subjectAltName is a DNS name": {
@@ -298,23 +305,23 @@ var tlsRules = map[string]rule{
 		at: "destinations[0].tls.subjectAltNames", good: values([]any{"a.b", "c.d"}), bad: values([]any{"a.b", "a.b"}),
 		path: "destinations[0].tls.subjectAltNames[1]", says: "Duplicate value",
 	},
-	"caConfigMap is the name of an object": {
-		at: "destinations[0].tls.caConfigMap", good: values("ca", "kube-root-ca.crt", "1"),
+	"the name of a CA certificate is the name of an object": {
+		at: "destinations[0].tls.caCertificateRefs[0].name", good: values("ca", "kube-root-ca.crt", "1"),
 		bad: noObjectNames, says: "must be the name of an object",
 	},
-	"credentialName is the name of an object": {
-		with: "workloadSelector: {matchLabels: {app: web}}\ndestinations: [{url: 'https://example.com', tls: {mode: MUTUAL}}]",
-		at:   "destinations[0].tls.credentialName", good: values("client", "client.example-1"), bad: noObjectNames,
+	"the name of a client certificate is the name of an object": {
+		with: "workloadSelector: {matchLabels: {app: web}}",
+		at:   "destinations[0].tls.clientCertificateRef.name", good: values("client", "client.example-1"), bad: noObjectNames,
 		says: "must be the name of an object",
 	},
-	"credentialName is of bounded length": {
-		with: "workloadSelector: {matchLabels: {app: web}}\ndestinations: [{url: 'https://example.com', tls: {mode: MUTUAL}}]",
-		at:   "destinations[0].tls.credentialName", good: values(times(253, "a")), bad: values(times(254, "a")),
+	"the name of a client certificate is of bounded length": {
+		with: "workloadSelector: {matchLabels: {app: web}}",
+		at:   "destinations[0].tls.clientCertificateRef.name", good: values(times(253, "a")), bad: values(times(254, "a")),
 		says: "may not be more than 253 bytes",
 	},
-	"credentialName is not empty": {
-		with: "workloadSelector: {matchLabels: {app: web}}\ndestinations: [{url: 'https://example.com', tls: {mode: MUTUAL}}]",
-		at:   "destinations[0].tls.credentialName", good: values("a"), bad: values(""),
+	"the name of a client certificate is not empty": {
+		with: "workloadSelector: {matchLabels: {app: web}}",
+		at:   "destinations[0].tls.clientCertificateRef.name", good: values("a"), bad: values(""),
 		says: "should be at least 1 chars long",
 	},
 	"scope Host uses the real name: no workloadSelector": {
@@ -327,9 +334,8 @@ var tlsRules = map[string]rule{
 	},
 	"scope Host uses the real name: no endpoints, no other resolution": {
 		at: "destinations[0]", good: values(parse(`{url: "https://example.com", tls: {scope: Host}, resolution: DNS}`)),
-		bad: values(parse(`{url: "https://example.com", tls: {scope: Host}, resolution: DNS_ROUND_ROBIN}`),
-			parse(`{url: "https://example.com", tls: {scope: Host}, endpoints: [{address: 10.0.0.1}]}`),
-			parse(`{url: "https://example.com", tls: {scope: Host}, resolution: STATIC, endpoints: [{address: 10.0.0.1}]}`)),
+		bad: values(parse(`{url: "https://example.com", tls: {scope: Host}, resolution: DNSRoundRobin}`),
+			parse(`{url: "https://example.com", tls: {scope: Host}, endpoints: [{address: 10.0.0.1}]}`)),
 		path: "destinations", says: "needs resolution DNS and no endpoints",
 	},
 }
@@ -345,13 +351,13 @@ var (
 var exportRules = map[string]rule{
 	"exportTo holds the own namespace, or is everybody": {
 		at: "exportTo", good: values([]any{"."}, []any{"*"}, []any{".", "other"}, []any{"a", ".", "b-1"}), bad: values([]any{"other"},
-			[]any{"a", "b"}), says: `must hold "."`,
+			[]any{"a", "b"}), says: `must hold ".", without which the route's own namespace gets 503, or "*" alone`,
 	},
 	"everybody stands alone": {
 		at: "exportTo", good: values([]any{"*"}), bad: values([]any{".", "*"}, []any{"*", ".", "a"}),
-		says: `"*" must stand alone`,
+		says: `"*" must be alone in the list`,
 	},
-	"everybody and a namespace": {at: "exportTo", good: values([]any{"*"}), bad: values([]any{"*", "a"}), says: `"*" must stand alone`},
+	"everybody and a namespace": {at: "exportTo", good: values([]any{"*"}), bad: values([]any{"*", "a"}), says: `"*" must be alone in the list`},
 	"exportTo holds namespaces": {
 		at: "exportTo[1]", with: `exportTo: [.]`, good: values("other", "1", "kube-system"), bad: values("A", "a.b", "-a", "a-", "~", "a*",
 			"a_b", "*.*", "./", "..", "a b", "a\n", "not:a"), says: `must be ".", "*" or the name of a namespace`,

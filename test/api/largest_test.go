@@ -78,15 +78,15 @@ func largest(text, name string) object {
 	}
 	destination := func(i int) any {
 		return object{
-			"name": label(i), "weight": 1000000, "resolution": "DNS",
+			"name": label(i), "weight": 1000000, "resolution": "DNS", "protocol": "HTTP2",
 			"url":       "https://" + longName + "/" + times(2048-len("https:///")-len(longName), name),
 			"endpoints": full(16, func(i int) any { return object{"address": host(i), "port": 65535} }),
 			"tls": object{
-				"mode": "MUTUAL", "scope": "Route", "sni": longName, "subjectAltNames": full(16, func(i int) any { return host(i) }),
-				"credentialName": times(253, "a"),
+				"scope": "Route", "sni": longName, "subjectAltNames": full(16, func(i int) any { return host(i) }),
+				"clientCertificateRef": object{"kind": "Secret", "name": times(253, "a")},
 			},
 			"connectionPool": object{
-				"maxConnections": 1<<31 - 1, "maxPendingRequests": 1<<31 - 1, "maxRequestsPerConnection": 1 << 29, "http2": true,
+				"maxConnections": 1<<31 - 1, "maxPendingRequests": 1<<31 - 1, "maxRequestsPerConnection": 1 << 29,
 				"connectTimeout": duration, "idleTimeout": duration,
 			},
 			"outlierDetection": object{
@@ -134,6 +134,8 @@ func largest(text, name string) object {
 		"hosts":            full(16, func(i int) any { return ("web.default.svc." + host(i))[:253] }),
 		"destinations":     full(8, destination),
 		"rules":            full(32, aRule),
+		"timeout":          duration,
+		"retries":          object{"attempts": 100, "perTryTimeout": duration, "retryOn": "5xx" + times(127, ",503")},
 		"workloadSelector": object{"matchLabels": labels},
 		"suspend":          true,
 	}

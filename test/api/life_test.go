@@ -113,10 +113,9 @@ func TestDefaults(t *testing.T) {
 	create(t, manifest)
 	want := parse(`
 hosts: [webserver]
-port: 80
 serviceCreationPolicy: IfMissing
-destinations: [{name: primary, url: "https://example.com", weight: 1, resolution: DNS, tls: {scope: Route}}]
-rules: [{destinations: [{name: primary, weight: 1}]}]
+destinations: [{url: "https://example.com", tls: {}}]
+rules: [{destinations: [{name: primary}]}]
 meshHeaders: Remove
 exportTo: [.]
 `)
@@ -141,11 +140,14 @@ func TestColumns(t *testing.T) {
 			t.Errorf("%s: %s", arguments, lines[1])
 		}
 	}
-	for _, category := range []string{"istio-io", "networking-istio-io"} {
-		output, err := plane.Kubectl(t.Context(), "get", category, "-o", "name").CombinedOutput()
-		if err != nil || !strings.Contains(string(output), "externalroute.networking.externalroute.io/columns") {
-			t.Errorf("kubectl get %s: %s, %v", category, output, err)
-		}
+	output, err := plane.Kubectl(t.Context(), "get", "extr", "columns", "-o", "wide").CombinedOutput()
+	if want := `columns ["webserver"] https://example.com Unknown Pending The operator has not reconciled this route yet.`; err != nil ||
+		!strings.Contains(strings.Join(strings.Fields(string(output)), " "), want) {
+		t.Errorf("%s\n%v", output, err)
+	}
+	resources, err := plane.Kubectl(t.Context(), "api-resources", "--categories=istio-io,networking-istio-io", "-o", "name").CombinedOutput()
+	if err != nil || strings.Contains(string(resources), "externalroute") {
+		t.Errorf("kubectl get istio-io lists Istio's own kinds, and not %s, %v", resources, err)
 	}
 }
 
@@ -167,8 +169,8 @@ func TestUpdate(t *testing.T) {
 			field: "spec.destinations[0].url", says: "must be a lower-case DNS name",
 		},
 		"a contradiction with what stands is refused": {
-			patch: `{spec: {destinations: [{url: "http://example.com", tls: {mode: SIMPLE}}]}}`,
-			field: "spec.destinations[0].tls.mode", says: "contradict an http:// URL",
+			patch: `{spec: {destinations: [{url: "http://example.com", tls: {sni: a.example}}]}}`,
+			field: "spec.destinations[0].tls", says: "TLS settings need an https:// URL",
 		},
 		"an export to others alone is refused": {
 			patch: `{spec: {exportTo: [other]}}`, field: "spec.exportTo",
@@ -183,9 +185,9 @@ func TestUpdate(t *testing.T) {
 			patch: `{spec: {destinations: [{url: "https://example.com", name: other}], rules: [{destinations: [{name: primary}]}]}}`,
 			field: "spec.rules", says: "that spec.destinations does not have",
 		},
-		"a second name for one item is refused": {
+		"a second destination of one name is refused": {
 			patch: `{spec: {destinations: [{url: "https://example.com"}, {url: "https://example.org"}]}}`,
-			field: "spec.destinations[1]", says: "Duplicate value",
+			field: "spec.destinations", says: "destinations must have unique names",
 		},
 		"an unknown field is refused": {patch: `{spec: {prot: 8080}}`, field: "spec.prot", says: "unknown field"},
 		"no destinations are refused": {

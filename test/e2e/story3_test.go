@@ -88,7 +88,7 @@ func TestCertificatesOfTheCompany(t *testing.T) {
 		intranet := mesh.Serve(t, &bench.Upstream{Host: "intranet.example.com", Certificate: &certificate})
 		app := begin(t, namespace)
 		apply(t, namespace, "own-authority.yaml")
-		becomes(t, namespace, "intranet", "Accepted", "False CAConfigMapMissing")
+		becomes(t, namespace, "intranet", "Accepted", "False CACertificateMissing")
 		authority := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "company-ca"}, Data: map[string]string{"ca.crt": string(company.PEM())}}
 		if err := mesh.Cluster.Create(t.Context(), authority); err != nil {
 			t.Fatal(err)

@@ -1,11 +1,11 @@
 -- The status is kstatus-shaped: Ready is always there, and Stalled is True only while a person must act.
-local hs = { status = "Progressing", message = "The operator has not looked at this route yet." }
+local hs = { status = "Progressing", message = "The operator has not reconciled this route yet." }
 local status = obj.status or {}
 
 -- A status of an older spec says nothing about this one.
 local observed, generation = status.observedGeneration, obj.metadata.generation
 if observed ~= nil and generation ~= nil and observed ~= generation then
-  hs.message = "The operator has not looked at the latest change yet."
+  hs.message = "The operator has not reconciled the latest change yet."
   return hs
 end
 
