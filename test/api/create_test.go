@@ -29,7 +29,7 @@ type rule struct {
 var everyRule = []map[string]rule{
 	hostRules, urlRules, destinationRules, endpointRules, tlsRules, exportRules, selectorRules, ruleRules,
 	matchRules,
-	rewriteRules, headerRules, responseRules, durationRules(), boundRules(), unknownFields,
+	rewriteRules, headerRules, responseRules, retryRules(), durationRules(), boundRules(), unknownFields,
 }
 
 func TestCreate(t *testing.T) {
@@ -88,9 +88,9 @@ var said = map[string]*regexp.Regexp{
 	"minimum":       regexp.MustCompile(`should be greater than or equal to`),
 	"maximum":       regexp.MustCompile(`should be less than or equal to`),
 	"minItems":      regexp.MustCompile(`should have at least \d+ items`),
-	"maxItems":      regexp.MustCompile(`must have at most \d+ items`),
+	"maxItems":      regexp.MustCompile(`must have at most \d+ items?`),
 	"minProperties": regexp.MustCompile(`should have at least \d+ properties`),
-	"maxProperties": regexp.MustCompile(`must have at most \d+ items`),
+	"maxProperties": regexp.MustCompile(`must have at most \d+ items?`),
 	"enum":          regexp.MustCompile(`Unsupported value`),
 	"required":      regexp.MustCompile(`Required value`),
 	"unique":        regexp.MustCompile(`Duplicate value`),

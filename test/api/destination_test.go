@@ -147,7 +147,7 @@ var urlRules = map[string]rule{
 			"https://example.com/%2", "https://example.com/%zz", `https://example.com/a\b`, "https://example.com/{x}",
 			"https://example.com/a|b", "https://example.com/^", "https://example.com/`", `https://example.com/"`, "https://example.com/<b>",
 			"https://example.com/[x]"),
-		says: "the path must hold only characters as it goes over the wire",
+		says: "the path must hold only characters that RFC 3986 allows",
 	},
 	"a URL's path holds no dot segments": {
 		at: "destinations[0].url", good: values("https://example.com/a.b/.c/d./...", "https://example.com/%2e%2e%2e/.%2ea"),
@@ -274,7 +274,7 @@ var tlsRules = map[string]rule{
 	},
 	"a CA certificate is in one ConfigMap": {
 		at: "destinations[0].tls.caCertificateRefs", good: values(parse(`[{name: ca}]`), parse(`[{kind: ConfigMap, name: ca}]`)),
-		bad: values(parse(`[{name: a}, {name: b}]`)), says: "must have at most 1 items",
+		bad: values(parse(`[{name: a}, {name: b}]`)), says: "must have at most 1 item",
 	},
 	"CA certificates are not an empty list": {
 		at: "destinations[0].tls.caCertificateRefs", good: values(parse(`[{name: ca}]`)), bad: values([]any{}), says: "should have at least 1 items",

@@ -43,7 +43,7 @@ var ruleRules = map[string]rule{
 			parse(`{directResponse: {status: 200}, retries: {attempts: 0}}`),
 			parse(`{directResponse: {status: 200}, timeout: 1s}`),
 			parse(`{directResponse: {status: 200}, fault: {abort: {percentage: 1, httpStatus: 503}}}`)),
-		path: "rules[0].directResponse", says: "answers by itself",
+		path: "rules[0].directResponse", says: "excludes rewrite, destinations, retries, timeout and fault: remove them, or directResponse",
 	},
 	"all rules together have 64 matches": {
 		at: "rules", good: values(rulesOf(4, `{match: [`+times(16, `{method: {exact: GET}},`)+`]}`)), bad: values(append(rulesOf(4,
@@ -62,7 +62,7 @@ var ruleRules = map[string]rule{
 	"all bodies together have 8192 characters": {
 		at: "rules", good: values(rulesOf(2, `{directResponse: {status: 200, body: `+times(4096, "a")+`}}`)), bad: values(append(rulesOf(2,
 			`{directResponse: {status: 200, body: `+times(4096, "a")+`}}`), parse(`{directResponse: {status: 200, body: a}}`))),
-		says: "all bodies of directResponse together may have 8192 characters",
+		says: "all directResponse bodies together may have 8192 characters: shorten them",
 	},
 	"all matches together have 16384 characters": {
 		at: "rules", good: values(rulesOf(8, `{match: [{uri: {exact: /`+times(1023, "a")+`}, queryParams: {a: {prefix: `+times(1023,
@@ -70,39 +70,21 @@ var ruleRules = map[string]rule{
 		bad: values(rulesOf(16, `{match: [{uri: {exact: /`+times(1023, "a")+`}, method: {exact: A}}]}`), rulesOf(16,
 			`{match: [{headers: {`+times(1020, "a")+`: {regex: abcde}}}]}`),
 			rulesOf(4, `{match: [`+times(4, `{uri: {regex: `+times(1024, "a")+`}},`)+`{method: {prefix: A}}]}`)),
-		says: "all matches together may have 16384 characters",
+		says: "all matches together may have 16384 characters, names included: shorten them, or use prefix in place of exact",
 	},
 	"all changed headers together have 8192 characters": {
 		at: "rules", good: values(rulesOf(8, `{headers: {request: {set: {ab: `+times(1022, "a")+`}}}}`)),
 		bad: values(rulesOf(8, `{headers: {request: {set: {a: `+times(1022, "a")+`}, remove: [bc]}}}`), rulesOf(8,
 			`{headers: {response: {add: {abc: `+times(1022, "a")+`}}}}`), rulesOf(3, `{headers: {response: {remove: `+encode(names(11,
 			256))+`}}}`)),
-		says: "all headers that are set, added and removed may have 8192 characters together",
+		says: "all headers that rules set, add and remove together may have 8192 characters, names included: shorten them",
 	},
 	"all rewrites together have 8192 characters": {
 		at: "rules", good: values(rulesOf(8, `{rewrite: {uri: /`+times(1023, "a")+`}}`), rulesOf(8,
 			`{rewrite: {uriRegexRewrite: {match: `+times(512, "a")+`, rewrite: `+times(512, "a")+`}}}`)),
 		bad: values(append(rulesOf(8, `{rewrite: {uri: /`+times(1023, "a")+`}}`), parse(`{rewrite: {uri: /}}`)), rulesOf(9,
 			`{rewrite: {uriRegexRewrite: {match: `+times(512, "a")+`, rewrite: `+times(512, "a")+`}}}`)),
-		says: "all rewrites together may have 8192 characters",
-	},
-	"attempts of 0 exclude the other retry settings": {
-		at: "rules[0].retries", good: values(parse(`{attempts: 0}`), parse(`{perTryTimeout: 1s}`), parse(`{retryOn: 5xx}`),
-			parse(`{attempts: 1, perTryTimeout: 1s, retryOn: reset}`)),
-		bad: values(parse(`{attempts: 0, perTryTimeout: 1s}`), parse(`{attempts: 0, retryOn: reset}`)), path: "rules[0].retries.attempts",
-		says: "0 turns retries off",
-	},
-	"retryOn holds Envoy's words and status codes": {
-		at: "rules[0].retries.retryOn", good: values("connect-failure,refused-stream", "5xx", "503", "gateway-error,429,502",
-			"reset-before-request", "retriable-status-codes,500,511,431,451,400,418"),
-		bad: values("always", "5XX", "connect-failure, reset", "connect-failure,", ",reset", "reset,,5xx", "200", "600", "99", "5034",
-			"4xx", "reset\n", "reset\r\nx", "reset;5xx", "*", "%20"), says: "must be words such as connect-failure",
-	},
-	"retryOn is bounded": {at: "rules[0].retries.retryOn", good: values("503" + times(127, ",503")), bad: values("503" + times(128,
-		",503") + ",503"), says: "may not be more than 512 bytes"},
-	"retryOn is not empty": {
-		at: "rules[0].retries.retryOn", good: values("503"), bad: values(""),
-		says: "should be at least 1 chars long",
+		says: "all rewrites together may have 8192 characters: shorten them",
 	},
 	"weights of zero stand": {at: "destinations[0].weight", good: values(0), bad: values(-1), says: "greater than or equal to 0"},
 }
@@ -129,7 +111,7 @@ var matchRules = map[string]rule{
 		at: "rules[0].match[0].queryParams", good: values(key("a"), key("a[b]"), key("a%20b"), key(times(1024, "a")), key("$filter"),
 			key("a.b/c?d")), bad: values(key(""), key("a b"), key("a=b"), key("a&b"), key("a#b"), key("ü"), key("a\n"), key("a\x00"),
 			key(times(1025, "a"))),
-		says: "each key must be a parameter's name",
+		says: "each key must be a parameter name of at most 1024 characters that RFC 3986 allows in a query: percent-encode the others",
 	},
 }
 
@@ -145,7 +127,7 @@ func init() {
 			"a\x00", "a\x7f", "a\tb", "\u2028"), says: "must be printable ASCII"}
 		matchRules[at+".regex: RE2"] = rule{
 			at: at + ".regex", good: goodRegexes, bad: badRegexes,
-			says: "must be a regular expression of RE2's grammar",
+			says: "must be a regular expression in RE2 syntax",
 		}
 		matchRules[at+".regex: groups without names"] = rule{
 			at: at + ".regex", good: goodRegexes, bad: namedGroups,
@@ -180,7 +162,7 @@ var rewriteRules = map[string]rule{
 	"uri and uriRegexRewrite exclude each other": {
 		at: "rules[0].rewrite", good: values(parse(`{uri: /a}`), parse(`{uriRegexRewrite: {match: a, rewrite: b}}`),
 			parse(`{authority: a}`)), bad: values(parse(`{uri: /a, uriRegexRewrite: {match: a, rewrite: b}}`)),
-		path: "rules[0].rewrite.uriRegexRewrite", says: "must not stand beside uri",
+		path: "rules[0].rewrite.uriRegexRewrite", says: "excludes uri: remove one of the two",
 	},
 	"rewrite.uri is a path": {
 		at: "rules[0].rewrite.uri", good: values("/", "/a/b", "/a%20b", "//", times(1024, "/"),
@@ -213,7 +195,7 @@ var rewriteRules = map[string]rule{
 	},
 	"uriRegexRewrite.match: RE2": {
 		with: rich, at: "rules[0].rewrite.uriRegexRewrite.match", good: goodRegexes,
-		bad: badRegexes, says: "must be a regular expression of RE2's grammar",
+		bad: badRegexes, says: "must be a regular expression in RE2 syntax",
 	},
 	"uriRegexRewrite.match: groups without names": {
 		with: rich, at: "rules[0].rewrite.uriRegexRewrite.match", good: goodRegexes,
@@ -248,10 +230,10 @@ func init() {
 				says: "each key must be a header name",
 			}
 			headerRules[at+verb+": not Host"] = rule{at: at + verb, good: values(object{"x-host": "b"}), bad: values(object{"host": "b"},
-				object{"Host": "b"}, object{"HOST": "b"}), says: "Host is set by rewrite.authority alone"}
+				object{"Host": "b"}, object{"HOST": "b"}), says: "Host must not be a header here: use rewrite.authority"}
 			headerRules[at+verb+": not what frames a message"] = rule{
 				at: at + verb, good: values(object{"content-type": "b"}), bad: values(object{"content-length": "0"},
-					object{"Transfer-Encoding": "chunked"}), says: "they must be left to the proxy",
+					object{"Transfer-Encoding": "chunked"}), says: "belong to the proxy, because they frame the message: remove them",
 			}
 			headerRules[at+verb+": values"] = rule{
 				at: at + verb + ".x-key", good: values("b", "a\tb", " ", "100%", "%FOO%", "%REQ(x)%", `"<>\`), bad: values("a\r\nx: y",
@@ -285,12 +267,47 @@ var responseRules = map[string]rule{
 }
 
 // durationRules are the same for every duration.
+// retryRules are those of the route's retries and of a rule's.
+func retryRules() map[string]rule {
+	rules := map[string]rule{
+		"a rule that sets retries says how many, if the route's are off": {
+			with: `rules: [{retries: {attempts: 1, retryOn: 5xx}}, {retries: {perTryTimeout: 1s}}, {}]`, at: "retries",
+			good: values(nil, parse(`{attempts: 1}`), parse(`{retryOn: 5xx}`)), bad: values(parse(`{attempts: 0}`)), path: "rules",
+			says: "a rule sets retries without attempts, and spec.retries.attempts 0 turns them off: set attempts in the rule",
+		},
+	}
+	for _, at := range []string{"retries", "rules[0].retries"} {
+		for sentence, r := range map[string]rule{
+			"attempts of 0 exclude the other settings": {
+				at: at, good: values(parse(`{attempts: 0}`), parse(`{perTryTimeout: 1s}`), parse(`{retryOn: 5xx}`),
+					parse(`{attempts: 1, perTryTimeout: 1s, retryOn: reset}`)),
+				bad: values(parse(`{attempts: 0, perTryTimeout: 1s}`), parse(`{attempts: 0, retryOn: reset}`)), path: at + ".attempts",
+				says: "0 turns retries off: remove perTryTimeout and retryOn, or set attempts to 1 or more",
+			},
+			"retryOn holds Envoy's retry conditions and status codes": {
+				at: at + ".retryOn", good: values("connect-failure,refused-stream", "5xx", "503", "gateway-error,429,502",
+					"reset-before-request", "retriable-status-codes,500,511,431,451,400,418"),
+				bad: values("always", "5XX", "connect-failure, reset", "connect-failure,", ",reset", "reset,,5xx", "200", "600", "99", "5034",
+					"4xx", "reset\n", "reset\r\nx", "reset;5xx", "*", "%20"), says: "must be retry conditions such as connect-failure",
+			},
+			"retryOn is bounded": {
+				at: at + ".retryOn", good: values("503" + times(127, ",503")), bad: values("503" + times(128, ",503") + ",503"),
+				says: "may not be more than 512 bytes",
+			},
+			"retryOn is not empty": {at: at + ".retryOn", good: values("503"), bad: values(""), says: "should be at least 1 chars long"},
+		} {
+			rules[at+": "+sentence] = r
+		}
+	}
+	return rules
+}
+
 func durationRules() map[string]rule {
 	rules := map[string]rule{}
 	for _, at := range []string{
 		"destinations[0].connectionPool.connectTimeout", "destinations[0].connectionPool.idleTimeout",
 		"destinations[0].outlierDetection.interval", "destinations[0].outlierDetection.baseEjectionTime",
-		"rules[0].timeout", "rules[0].retries.perTryTimeout", "rules[0].fault.delay.fixedDelay",
+		"timeout", "retries.perTryTimeout", "rules[0].timeout", "rules[0].retries.perTryTimeout", "rules[0].fault.delay.fixedDelay",
 	} {
 		add := func(says string, good, bad []any) {
 			rules[at+": "+says] = rule{with: rich, at: at, good: good, bad: bad, says: says}
@@ -317,6 +334,9 @@ func init() {
 		"destinations[0].connectionPool.tcp", "rules[0].mirror", "rules[0].match[0].path",
 		"rules[0].match[0].uri.suffix", "rules[0].rewrite.path", "rules[0].retries.count", "rules[0].headers.request.append",
 		"rules[0].fault.abort.grpcStatus", "rules[1].directResponse.headers", "exportto",
+		"destinations[0].tls.mode", "destinations[0].tls.caConfigMap", "destinations[0].tls.credentialName", // of an earlier edition
+		"destinations[0].tls.insecureSkipVerify", "destinations[0].connectionPool.http2", "destinations[0].tls.caCertificateRefs[0].namespace",
+		"destinations[0].tls.clientCertificateRef.namespace",
 	} {
 		unknownFields["spec."+path+" is an unknown field"] = rule{with: rich, at: path, bad: values("a"), says: "unknown field"}
 	}

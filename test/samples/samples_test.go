@@ -4,11 +4,14 @@ package samples_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
@@ -47,6 +50,72 @@ func TestEverySampleIsAdmitted(t *testing.T) {
 				t.Errorf("it holds %d routes: want 1", routes)
 			}
 		})
+	}
+}
+
+// Every field of the API stands in a sample. Conditions are the same everywhere: those of a uri have all kinds.
+func TestEveryFieldHasASample(t *testing.T) {
+	definition, err := admission.Definition()
+	if err != nil {
+		t.Fatal(err)
+	}
+	openAPI := definition.Spec.Validation
+	if openAPI == nil {
+		openAPI = definition.Spec.Versions[0].Schema
+	}
+	missing := map[string]bool{}
+	for _, field := range fieldsOf(openAPI.OpenAPIV3Schema.Properties["spec"], "spec") {
+		missing[field] = true
+	}
+	if len(missing) < 60 {
+		t.Fatalf("found only %d fields: the test looks at the wrong place", len(missing))
+	}
+	for _, file := range sampleFiles(t) {
+		for _, manifest := range manifests(t, filepath.Join(folder, file)) {
+			if manifest.GetKind() == "ExternalRoute" {
+				forget(missing, openAPI.OpenAPIV3Schema.Properties["spec"], manifest.Object["spec"], "spec")
+			}
+		}
+	}
+	for _, field := range slices.Sorted(maps.Keys(missing)) {
+		t.Errorf("%s is in no sample", field)
+	}
+}
+
+// fieldsOf are the paths of a schema's fields, itself included.
+func fieldsOf(schema apiextensions.JSONSchemaProps, path string) []string {
+	fields := []string{path}
+	for name, property := range schema.Properties {
+		if slices.Contains([]string{"exact", "prefix", "regex"}, name) && !strings.HasSuffix(path, ".uri") {
+			continue
+		}
+		fields = append(fields, fieldsOf(property, path+"."+name)...)
+	}
+	if schema.Items != nil {
+		fields = append(fields, fieldsOf(*schema.Items.Schema, path+"[]")...)
+	}
+	if schema.AdditionalProperties != nil {
+		fields = append(fields, fieldsOf(*schema.AdditionalProperties.Schema, path+"{}")...)
+	}
+	return fields
+}
+
+// forget takes the fields that a value has off a list.
+func forget(missing map[string]bool, schema apiextensions.JSONSchemaProps, value any, path string) {
+	delete(missing, path)
+	switch v := value.(type) {
+	case map[string]any:
+		for name, below := range v {
+			if schema.AdditionalProperties != nil {
+				forget(missing, *schema.AdditionalProperties.Schema, below, path+"{}")
+				continue
+			}
+			forget(missing, schema.Properties[name], below, path+"."+name)
+		}
+	case []any:
+		for _, item := range v {
+			forget(missing, *schema.Items.Schema, item, path+"[]")
+		}
 	}
 }
 
