@@ -54,6 +54,7 @@ generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC, the API refer
 	  crd rbac:roleName=externalroute-manager paths=./api/... paths=./internal/cluster/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
 	$(TOOL) crd-ref-docs --source-path=api --config=hack/tools/api-reference/config.yaml --templates-dir=hack/tools/api-reference --renderer=markdown --output-path=docs/api-reference.md --log-level=WARN
+	go run ./hack/apirules config/crd/bases/*.yaml >>docs/api-reference.md
 	hack/chart/generate.sh
 
 .PHONY: fmt

@@ -33,7 +33,7 @@ func TestHeldRouteKeepsItsHosts(t *testing.T) {
 // A route that has nothing, because the name of one of its objects is taken, holds nothing back.
 func TestRouteInNameConflictHoldsNoHosts(t *testing.T) {
 	s := tell(t)
-	s.route("older", "hosts: [web]\nexportTo: ['.', "+s.namespace+"]\ndestinations: [{url: 'https://older.example.com'}]")
+	s.route("older", "hosts: [web, web."+s.namespace+".svc]\ndestinations: [{url: 'https://older.example.com'}]")
 	s.later(s.refused("older", v1alpha1.ReasonInvalid))
 	s.create(virtualService("younger", ".", "elsewhere"))
 	s.notice()
@@ -49,7 +49,7 @@ func TestRouteInNameConflictHoldsNoHosts(t *testing.T) {
 // A route whose VirtualService the API server refuses serves nothing, and holds nothing back.
 func TestRouteThatCannotWriteHoldsNoHosts(t *testing.T) {
 	s := tell(t)
-	s.route("older", "hosts: [web]\nexportTo: ['.', "+s.namespace+"]\ndestinations: [{url: 'https://older.example.com'}]")
+	s.route("older", "hosts: [web, web."+s.namespace+".svc]\ndestinations: [{url: 'https://older.example.com'}]")
 	s.later(s.refused("older", v1alpha1.ReasonInvalid))
 	younger := virtualService("younger", ".", "elsewhere")
 	s.refuse("networking.istio.io", "virtualservices", `object.metadata.name != "younger"`, younger)

@@ -187,9 +187,10 @@ func TestStatusThatAnotherClientWroteIsCorrected(t *testing.T) {
 		"a condition": func(status *v1alpha1.ExternalRouteStatus) {
 			meta.FindStatusCondition(status.Conditions, "Ready").Status = "False"
 		},
-		"all of it":      func(status *v1alpha1.ExternalRouteStatus) { *status = v1alpha1.ExternalRouteStatus{} },
-		"the hosts":      func(status *v1alpha1.ExternalRouteStatus) { status.Hosts = []string{"another.example.com"} },
-		"its generation": func(status *v1alpha1.ExternalRouteStatus) { status.ObservedGeneration = 0 },
+		"all of it":        func(status *v1alpha1.ExternalRouteStatus) { *status = v1alpha1.ExternalRouteStatus{} },
+		"the hosts":        func(status *v1alpha1.ExternalRouteStatus) { status.Hosts = []string{"another.example.com"} },
+		"the destinations": func(status *v1alpha1.ExternalRouteStatus) { status.Destinations[0].Host = "another.example.com" },
+		"its generation":   func(status *v1alpha1.ExternalRouteStatus) { status.ObservedGeneration = 0 },
 		"a resource more": func(status *v1alpha1.ExternalRouteStatus) {
 			status.Resources = append(status.Resources, v1alpha1.GeneratedResource{APIVersion: "v1", Kind: "Secret", Name: "none"})
 		},

@@ -30,7 +30,7 @@ func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
 	s.route("web", simple)
 	s.ready("web")
 	s.tells("the new route", healthy)
-	s.route("web", simple+"\nexportTo: ['.', "+s.namespace+"]")
+	s.route("web", s.invalid())
 	s.refused("web", v1alpha1.ReasonInvalid)
 	s.tells("the mistake", map[string]string{
 		"Accepted": "False Invalid", "Programmed": "False NotAccepted", "Ready": "False Invalid", "Stalled": "True Invalid",

@@ -40,6 +40,10 @@ func TestARouteWithItsAliasServiceTakesFiveWrites(t *testing.T) {
 	if diff := cmp.Diff(want, route.Status.Resources); diff != "" {
 		t.Error(diff)
 	}
+	upstream := []v1alpha1.DestinationStatus{{Name: "primary", Host: "api.example.com", Port: 443, Subset: s.virtualService("web").Spec.Http[0].Route[0].Destination.Subset}}
+	if diff := cmp.Diff(upstream, route.Status.Destinations); diff != "" {
+		t.Error(diff)
+	}
 	if writes := s.rest(); len(writes) != 5 { // the events of its own writes wake the operator: they must cost nothing
 		t.Errorf("%d writes: %v", len(writes), writes)
 	}
@@ -56,7 +60,7 @@ func TestRouteWithAnExistingServiceLeavesTheServiceAlone(t *testing.T) {
 		writes   int
 	}{
 		"a Service that nobody serves":         {accepted: "The route is valid.", writes: 4},
-		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "pods of its own", writes: 5},
+		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "Service web selects pods: the route takes over their traffic on its port.", writes: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t)
@@ -345,19 +349,19 @@ func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
 	s.ready("web")
 	before := s.objects()
 	s.rest()
-	s.route("web", simple+"\nexportTo: ['.', "+s.namespace+"]")
+	s.route("web", s.invalid())
 	route := s.refused("web", v1alpha1.ReasonInvalid)
-	if !strings.Contains(message(route, v1alpha1.ConditionReady), "spec.exportTo[1]") {
+	if !strings.Contains(message(route, v1alpha1.ConditionReady), "spec.hosts[1]") {
 		t.Errorf("the message does not name the field: %s", message(route, v1alpha1.ConditionReady))
 	}
-	if len(route.Status.Resources) != 4 || len(route.Status.Hosts) != 1 {
+	if len(route.Status.Resources) != 4 || len(route.Status.Hosts) != 1 || len(route.Status.Destinations) != 1 {
 		t.Errorf("what still serves is not listed: %+v", route.Status)
 	}
 	if diff := cmp.Diff(before, s.objects()); diff != "" {
 		t.Error(diff)
 	}
 	s.neverMore("the mistake", map[string]int{"PATCH externalroutes": 1})
-	s.event("Invalid", "spec.exportTo[1]")
+	s.event("Invalid", "spec.hosts[1]")
 	s.route("web", simple)
 	s.ready("web")
 }

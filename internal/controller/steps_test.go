@@ -134,6 +134,11 @@ var healths = map[status.Status][]string{
 	status.TerminatingStatus: {argocd.Progressing},
 }
 
+// invalid is the simple spec with a mistake that the API server cannot see: a host twice.
+func (s *story) invalid() string {
+	return strings.Replace(simple, "[web]", "[web, web."+s.namespace+".svc]", 1)
+}
+
 // becomes waits until the route has been looked at and a condition has a reason; it returns the route.
 func (s *story) becomes(name, condition string, value metav1.ConditionStatus, reason string) *v1alpha1.ExternalRoute {
 	s.Helper()

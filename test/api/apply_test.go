@@ -28,6 +28,9 @@ func TestApplyAgainIsUnchanged(t *testing.T) {
 					`jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.resourceVersion}{"\n"}{end}`)
 			}
 			first := apply()
+			if way == "server-side" {
+				apply() // without an operator, the first update of a new object stores the default of its status
+			}
 			before := versions()
 			if routes := strings.Count(before, "ExternalRoute "); routes != len(first)-1 { // one sample has a ConfigMap
 				t.Fatalf("%d routes, and kubectl says %q", routes, first)

@@ -163,7 +163,10 @@ func rightsMissing(ctx context.Context, r *run) error {
 			continue
 		}
 		route := r.draw(i)
-		route.Spec.Destinations = []v1alpha1.Destination{{Name: "to-0", URL: v1alpha1.URL("https://" + nameOf(i) + ".example.net"), TLS: &v1alpha1.TLS{CAConfigMap: "ca"}}}
+		route.Spec.Destinations = []v1alpha1.Destination{{
+			Name: "to-0", URL: v1alpha1.URL("https://" + nameOf(i) + ".example.net"),
+			TLS: &v1alpha1.TLS{CACertificateRefs: []v1alpha1.CACertificateRef{{Name: "ca"}}},
+		}}
 		if err := r.put(ctx, route); err != nil {
 			return err
 		}

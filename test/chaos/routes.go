@@ -52,9 +52,9 @@ func (u *user) draw(i int) *v1alpha1.ExternalRoute {
 		}
 		switch {
 		case u.random.IntN(6) == 0:
-			d.Resolution, d.Endpoints = "STATIC", []v1alpha1.Endpoint{{Address: "192.0.2.7"}}
+			d.Endpoints = []v1alpha1.Endpoint{{Address: "192.0.2.7"}}
 		case scheme == "https" && u.random.IntN(4) == 0:
-			d.TLS = &v1alpha1.TLS{CAConfigMap: "ca"}
+			d.TLS = &v1alpha1.TLS{CACertificateRefs: []v1alpha1.CACertificateRef{{Name: "ca"}}}
 		}
 		route.Spec.Destinations = append(route.Spec.Destinations, d)
 	}

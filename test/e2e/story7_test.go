@@ -53,9 +53,9 @@ func TestEditsLoseNoRequest(t *testing.T) {
 	primary := func(url string) string { return destinations(fmt.Sprintf(`{"url": %q}`, url)) }
 	for _, e := range []edit{
 		{name: "SNI and names", spec: destinations(`{"url": "https://one.example.com", "tls": {"sni": "one.example.com", "subjectAltNames": ["one.example.com", "two.example.com"]}}`)},
-		{name: "an authority of its own", spec: destinations(`{"url": "https://one.example.com", "tls": {"caConfigMap": "company-ca"}}`)},
+		{name: "an authority of its own", spec: destinations(`{"url": "https://one.example.com", "tls": {"caCertificateRefs": [{"name": "company-ca"}]}}`)},
 		{name: "the system's authorities again", spec: primary("https://one.example.com")},
-		{name: "HTTP/2 and a pool", spec: destinations(`{"url": "https://one.example.com", "connectionPool": {"http2": true, "maxPendingRequests": 1000}}`)},
+		{name: "HTTP/2 and a pool", spec: destinations(`{"url": "https://one.example.com", "protocol": "HTTP2", "connectionPool": {"maxPendingRequests": 1000}}`)},
 		{name: "scope Host", spec: destinations(`{"url": "https://one.example.com", "tls": {"scope": "Host"}}`)},
 		{name: "scope Route", spec: primary("https://one.example.com")},
 		{name: "rules", spec: `{"rules": [{"match": [{"uri": {"prefix": "/x"}}], "timeout": "5s"}, {"headers": {"request": {"set": {"x-tenant": "100%"}}}}]}`},
@@ -66,7 +66,7 @@ func TestEditsLoseNoRequest(t *testing.T) {
 		{name: "its weight", spec: destinations(`{"url": "https://one.example.com", "weight": 9}, {"name": "second", "url": "https://two.example.com"}`)},
 		{name: "the second alone", spec: destinations(`{"name": "second", "url": "https://two.example.com"}`), serves: "two.example.com"},
 		{name: "a destination renamed", spec: destinations(`{"name": "renamed", "url": "https://two.example.com"}`), moves: true, serves: "two.example.com"},
-		{name: "fixed addresses", spec: destinations(fmt.Sprintf(`{"url": "https://one.example.com", "resolution": "STATIC", "endpoints": [{"address": %q}]}`, one.Address)), moves: true, serves: "one.example.com"},
+		{name: "fixed addresses", spec: destinations(fmt.Sprintf(`{"url": "https://one.example.com", "endpoints": [{"address": %q}]}`, one.Address)), moves: true, serves: "one.example.com"},
 		{name: "no fixed addresses", spec: primary("https://two.example.com"), moves: true, serves: "two.example.com"},
 		{name: "chosen pods only", spec: `{"workloadSelector": {"matchLabels": {"app": "client"}}}`, moves: true, serves: "two.example.com"},
 		{name: "all pods", spec: `{"workloadSelector": null}`, moves: true, serves: "two.example.com"},

@@ -36,13 +36,13 @@ func TestPlantedFaults(t *testing.T) {
 			[]string{"smallest"}, "DestinationRule", `sni: .*`, "sni: example.org", `(?m)^[-+]\W*SNI`,
 		},
 		"another authority to verify with": {
-			[]string{"ca-from-configmap"}, "DestinationRule", `credentialName: .*`, "", `(?m)^[-+]\W*CA:`,
+			[]string{"ca-certificate-refs"}, "DestinationRule", `credentialName: .*`, "", `(?m)^[-+]\W*CA:`,
 		},
 		"host-wide TLS in scope Route is TLS in TLS for direct calls": {
 			[]string{"smallest"}, "DestinationRule", `(?m)^spec:`, "spec:\n  trafficPolicy: {tls: {mode: SIMPLE}}", "a direct call of https",
 		},
 		"MUTUAL without workloadSelector is plaintext": {
-			[]string{"mutual-tls"}, "DestinationRule", `(?s)\n\s*workloadSelector:.*$`, "\n", `(?m)^[-+]\W*TLS:`,
+			[]string{"client-certificate-ref"}, "DestinationRule", `(?s)\n\s*workloadSelector:.*$`, "\n", `(?m)^[-+]\W*TLS:`,
 		},
 		"a lost authority is the alias": {
 			[]string{"smallest"}, "VirtualService", `\n\s*authority: .*`, "", `(?m)^[-+]\W*Authority`,
@@ -110,7 +110,7 @@ func TestPlantedFaults(t *testing.T) {
 			"without VirtualService: .* plaintext to api.example.com:80",
 		},
 		"subsets of one host with other exports": {
-			[]string{"in-place", "ca-from-configmap"}, "DestinationRule", `- \.`, `- "*"`, `there is no cluster`,
+			[]string{"in-place", "ca-certificate-refs"}, "DestinationRule", `- \.`, `- "*"`, `there is no cluster`,
 		},
 		"ports of one host with other labels": {
 			[]string{"in-place", "port-and-base-path"}, "ServiceEntry", `managed-by: externalroute`, "managed-by: other", `there is no cluster`,

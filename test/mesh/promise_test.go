@@ -25,6 +25,8 @@ type manifest struct {
 		Port             int           `json:"port"`
 		Destinations     []destination `json:"destinations"`
 		Rules            []rule        `json:"rules"`
+		Timeout          duration      `json:"timeout"`
+		Retries          retrySettings `json:"retries"`
 		MeshHeaders      string        `json:"meshHeaders"`
 		ExportTo         []string      `json:"exportTo"`
 		WorkloadSelector *struct {
@@ -34,27 +36,23 @@ type manifest struct {
 }
 
 type destination struct {
-	Name       string `json:"name"`
-	URL        string `json:"url"`
-	Weight     *int   `json:"weight"`
-	Resolution string `json:"resolution"`
-	Endpoints  []struct {
-		Address string `json:"address"`
-		Port    int    `json:"port"`
-	} `json:"endpoints"`
-	TLS struct {
-		Mode            string   `json:"mode"`
-		Scope           string   `json:"scope"`
-		SNI             string   `json:"sni"`
-		SubjectAltNames []string `json:"subjectAltNames"`
-		CAConfigMap     string   `json:"caConfigMap"`
-		CredentialName  string   `json:"credentialName"`
+	Name       string     `json:"name"`
+	URL        string     `json:"url"`
+	Weight     *int       `json:"weight"`
+	Protocol   string     `json:"protocol"`
+	Resolution string     `json:"resolution"`
+	Endpoints  []endpoint `json:"endpoints"`
+	TLS        struct {
+		Scope                string      `json:"scope"`
+		SNI                  string      `json:"sni"`
+		SubjectAltNames      []string    `json:"subjectAltNames"`
+		CACertificateRefs    []reference `json:"caCertificateRefs"`
+		ClientCertificateRef reference   `json:"clientCertificateRef"`
 	} `json:"tls"`
 	ConnectionPool struct {
 		MaxConnections           *uint32  `json:"maxConnections"`
 		MaxPendingRequests       *uint32  `json:"maxPendingRequests"`
 		ConnectTimeout           duration `json:"connectTimeout"`
-		HTTP2                    bool     `json:"http2"`
 		MaxRequestsPerConnection uint32   `json:"maxRequestsPerConnection"`
 		IdleTimeout              duration `json:"idleTimeout"`
 	} `json:"connectionPool"`
@@ -84,12 +82,8 @@ type rule struct {
 		Name   string `json:"name"`
 		Weight *int   `json:"weight"`
 	} `json:"destinations"`
-	Timeout duration `json:"timeout"`
-	Retries struct {
-		Attempts      *int     `json:"attempts"`
-		PerTryTimeout duration `json:"perTryTimeout"`
-		RetryOn       string   `json:"retryOn"`
-	} `json:"retries"`
+	Timeout duration                                     `json:"timeout"`
+	Retries retries                                      `json:"retries"`
 	Headers struct{ Request, Response headerOperations } `json:"headers"`
 	Fault   struct {
 		Abort *struct{ Percentage, HTTPStatus int }
@@ -102,6 +96,19 @@ type rule struct {
 		Status int
 		Body   string
 	} `json:"directResponse"`
+}
+
+type endpoint struct {
+	Address string `json:"address"`
+	Port    int    `json:"port"`
+}
+
+type reference struct{ Name string }
+
+type retrySettings struct {
+	Attempts      *int     `json:"attempts"`
+	PerTryTimeout duration `json:"perTryTimeout"`
+	RetryOn       string   `json:"retryOn"`
 }
 
 type match struct {
@@ -164,6 +171,20 @@ func (m *manifest) fillIn() {
 	if len(m.Spec.Rules) == 0 {
 		m.Spec.Rules = []rule{{}}
 	}
+	for i := range m.Spec.Rules {
+		r, of := &m.Spec.Rules[i], m.Spec.Retries
+		r.Timeout = cmp.Or(r.Timeout, m.Spec.Timeout)
+		r.Retries = retrySettings{
+			cmp.Or(r.Retries.Attempts, of.Attempts), cmp.Or(r.Retries.PerTryTimeout, of.PerTryTimeout), cmp.Or(r.Retries.RetryOn, of.RetryOn),
+		}
+	}
+	for i, name := range m.Spec.ExportTo {
+		if name == m.Metadata.Namespace {
+			m.Spec.ExportTo[i] = "."
+		}
+	}
+	slices.Sort(m.Spec.ExportTo)
+	m.Spec.ExportTo = slices.Compact(m.Spec.ExportTo)
 	for i := range m.Spec.Destinations {
 		d := &m.Spec.Destinations[i]
 		d.Name = cmp.Or(d.Name, "primary")
@@ -361,7 +382,11 @@ type tlsSettings struct {
 const unlimited = 1<<32 - 1
 
 func (m *manifest) upstream(d destination) upstream {
-	u := upstream{Discovery: map[string]string{"DNS": "STRICT_DNS", "DNS_ROUND_ROBIN": "LOGICAL_DNS", "STATIC": "EDS"}[d.Resolution], TLS: m.tls(d)}
+	u := upstream{Discovery: map[string]string{"DNS": "STRICT_DNS", "DNSRoundRobin": "LOGICAL_DNS"}[d.Resolution], TLS: m.tls(d)}
+	names := slices.ContainsFunc(d.Endpoints, func(e endpoint) bool { return net.ParseIP(e.Address) == nil })
+	if len(d.Endpoints) > 0 && !names {
+		u.Discovery = "EDS"
+	}
 	for _, e := range d.Endpoints {
 		u.Endpoints = append(u.Endpoints, address(e.Address, cmp.Or(e.Port, d.port)))
 	}
@@ -372,7 +397,7 @@ func (m *manifest) upstream(d destination) upstream {
 
 	p := d.ConnectionPool
 	u.Limits = limits(value(p.MaxConnections, unlimited), value(p.MaxPendingRequests, unlimited), p.MaxRequestsPerConnection,
-		cmp.Or(time.Duration(p.ConnectTimeout), 10*time.Second), time.Duration(p.IdleTimeout), p.HTTP2)
+		cmp.Or(time.Duration(p.ConnectTimeout), 10*time.Second), time.Duration(p.IdleTimeout), d.Protocol == "HTTP2")
 	if o := d.OutlierDetection; o != nil {
 		u.Outlier = outlier(o.Consecutive5xxErrors, value(o.MaxEjectionPercent, 0), time.Duration(o.Interval), time.Duration(o.BaseEjectionTime))
 	}
@@ -387,14 +412,14 @@ func (m *manifest) tls(d destination) *tlsSettings {
 	if len(settings.SubjectAltNames) == 0 {
 		settings.SubjectAltNames = []string{d.host}
 	}
-	if d.TLS.CAConfigMap != "" {
-		settings.CA = fmt.Sprintf("configmap://%s/%s-cacert", m.Metadata.Namespace, d.TLS.CAConfigMap)
+	for _, ca := range d.TLS.CACertificateRefs {
+		settings.CA = fmt.Sprintf("configmap://%s/%s-cacert", m.Metadata.Namespace, ca.Name)
 	}
-	if d.TLS.Mode == "MUTUAL" {
-		settings.ClientCertificate = "kubernetes://" + d.TLS.CredentialName
+	if client := d.TLS.ClientCertificateRef.Name; client != "" {
+		settings.ClientCertificate = "kubernetes://" + client
 		settings.CA = settings.ClientCertificate + "-cacert"
 	}
-	if d.ConnectionPool.HTTP2 {
+	if d.Protocol == "HTTP2" {
 		settings.ALPN = "h2"
 	}
 	return settings

@@ -22,7 +22,7 @@ func TestTogether(t *testing.T) {
 			for _, d := range a.route.Spec.Destinations {
 				for _, e := range b.route.Spec.Destinations {
 					if d.host == e.host && !d.private && !e.private {
-						otherTLS += count(d.TLS.CAConfigMap != e.TLS.CAConfigMap || d.TLS.SNI != e.TLS.SNI)
+						otherTLS += count(!slices.Equal(d.TLS.CACertificateRefs, e.TLS.CACertificateRefs) || d.TLS.SNI != e.TLS.SNI)
 						otherPort += count(d.port != e.port)
 					}
 				}

@@ -115,7 +115,7 @@ func service(d *drawing, route *v1alpha1.ExternalRoute) translate.Service {
 			Protocol: corev1.Protocol(d.one("TCP", "TCP", "TCP", "UDP", "SCTP")),
 		}
 		if d.chance(12) {
-			port.Port = route.Spec.Port
+			port.Port = translate.PortOf(route)
 		}
 		if d.chance(4) {
 			port.AppProtocol = new(d.one("http", "kubernetes.io/h2c", "kubernetes.io/wss", "https", "grpc", "tcp"))

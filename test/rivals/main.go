@@ -112,8 +112,8 @@ func (d *dice) pair() pair {
 	}
 	switch p.Kind {
 	case "VirtualService":
-		rival := d.virtualService(route.Spec.Port == 80)
-		ours := facts(virtualService).On(uint32(route.Spec.Port)) //nolint:gosec // 1..65535 by schema
+		rival := d.virtualService(translate.PortOf(route) == 80)
+		ours := facts(virtualService).On(uint32(translate.PortOf(route))) //nolint:gosec // 1..65535 by schema
 		if _, beats := conflict.Beats(facts(rival), ours); beats {
 			p.Verdict = "Istio prefers the rival"
 		}
