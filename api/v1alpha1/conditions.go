@@ -13,6 +13,9 @@ const (
 	ConditionStalled = "Stalled"
 	// ConditionDirectHTTPS is False if `tls.scope: Host` breaks workloads that call the host over https themselves, and absent otherwise.
 	ConditionDirectHTTPS = "DirectHTTPS"
+	// ConditionMeshEnrolled says whether the labels of the route's namespace put its pods into the mesh. It never changes Ready, and is absent if the
+	// operator does not watch namespaces.
+	ConditionMeshEnrolled = "MeshEnrolled"
 )
 
 // Reasons of the Accepted condition. ReasonPending also belongs to Programmed.
@@ -62,6 +65,17 @@ const (
 // ReasonHostScopedTLS is the reason of DirectHTTPS: a destination with `tls.scope: Host` makes the whole namespace speak TLS to the host, so that a
 // workload that calls https itself gets TLS in TLS. Use `scope: Route`, or call http only.
 const ReasonHostScopedTLS = "HostScopedTLS"
+
+// Reasons of the MeshEnrolled condition.
+const (
+	// ReasonNamespaceEnrolled means that the namespace's labels inject sidecars into its pods. Nothing is to be done.
+	ReasonNamespaceEnrolled = "NamespaceEnrolled"
+	// ReasonNamespaceNotEnrolled means that the namespace's labels inject no sidecars. Pods without a sidecar do not use the route: correct the label that
+	// the message names, and restart the pods.
+	ReasonNamespaceNotEnrolled = "NamespaceNotEnrolled"
+	// ReasonWaypointNeeded means that the namespace is in ambient mode, in which only a waypoint applies a route. Inject sidecars instead.
+	ReasonWaypointNeeded = "WaypointNeeded"
+)
 
 // The labels and annotations that generated objects and their neighbours carry.
 const (

@@ -4,7 +4,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ExternalRouteStatus is the observed state of an ExternalRoute.
 type ExternalRouteStatus struct {
-	// conditions are Accepted, Programmed and Ready; Stalled while the route needs a person to act; and DirectHTTPS if tls.scope Host breaks direct calls.
+	// conditions are Accepted, Programmed and Ready; Stalled while the route needs a person to act; DirectHTTPS if tls.scope Host breaks direct calls; and
+	// MeshEnrolled if the operator watches namespaces.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

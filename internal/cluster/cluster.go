@@ -1,7 +1,7 @@
 // Package cluster answers what exists: the objects of routes, those of other people, and the APIs that are served. Its answers come from caches, and it
 // triggers a pass over each route for which an answer has changed. It decides nothing and writes nothing.
 //
-// Caches of controller-runtime hold everything. The manager's has routes, Services and the metadata of ConfigMaps. The APIs that may be installed later than
+// Caches of controller-runtime hold everything. The manager's has routes, Services and the metadata of ConfigMaps and namespaces. The APIs that may be installed later than
 // the operator (Istio's, Gateway API) have a cache each, which lives as long as their CustomResourceDefinitions.
 package cluster
 
@@ -30,12 +30,12 @@ import (
 	"github.com/externalroute/externalroute/internal/conflict"
 )
 
-// The operator's rights to read. It reads ConfigMaps by name alone, and never a Secret.
+// The operator's rights to read. It reads ConfigMaps by name alone, the labels of namespaces, and never a Secret.
 //
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=list;watch
-// +kubebuilder:rbac:groups="",resources=services;configmaps,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=services;configmaps;namespaces,verbs=list;watch
 
 // Options are what an administrator may set.
 type Options struct {
@@ -65,7 +65,9 @@ type Cluster struct {
 	cache      cache.Cache
 	istio      *api
 	gatewayAPI *api
-	configMaps *configMaps
+	configMaps *metadata
+	// namespaces are nil if the operator watches only some: namespaces are cluster-scoped, and its rights end with those that it watches.
+	namespaces *metadata
 
 	expectations
 	reservations reservations
@@ -77,9 +79,12 @@ type Cluster struct {
 // not watched.
 func CacheOptions(routes labels.Selector, namespaces []string) cache.Options {
 	return cache.Options{
-		DefaultTransform:            strip,
-		DefaultNamespaces:           inNamespaces(namespaces),
-		ByObject:                    map[client.Object]cache.ByObject{&v1alpha1.ExternalRoute{}: {Label: routes}},
+		DefaultTransform:  strip,
+		DefaultNamespaces: inNamespaces(namespaces),
+		ByObject: map[client.Object]cache.ByObject{
+			&v1alpha1.ExternalRoute{}: {Label: routes},
+			metadataOf("Namespace"):   {Transform: stripNamespace},
+		},
 		ReaderFailOnMissingInformer: true,
 	}
 }
@@ -121,8 +126,9 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 
 // Watch lets a controller watch the cluster. The controller starts when everything that is served has been read.
 func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controller.Controller) error {
-	c.configMaps = c.readConfigMaps(ctx, mgr, built)
-	for _, s := range []source.Source{
+	c.configMaps = c.readMetadata(ctx, mgr.GetAPIReader(), "ConfigMap", "ConfigMaps", c.options.namespaces(), c.onObject("ConfigMap", concernConfigMap, nil))
+	c.configMaps.answer() // the controller starts without them
+	sources := []source.Source{
 		source.Func(func(_ context.Context, q queue) error {
 			c.queue.Store(&q)
 			return nil
@@ -131,7 +137,12 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 		source.Kind[client.Object](c.cache, &corev1.Service{}, c.onObject("Service", concernService, nil)),
 		c.istio,
 		c.gatewayAPI,
-	} {
+	}
+	if len(c.options.Namespaces) == 0 {
+		c.namespaces = c.readMetadata(ctx, mgr.GetAPIReader(), "Namespace", "namespaces", c.options.namespaces(), c.onNamespace())
+		sources = append(sources, namespaceSource{c.namespaces})
+	}
+	for _, s := range sources {
 		if err := built.Watch(s); err != nil {
 			return fmt.Errorf("watch %v: %w", s, err)
 		}

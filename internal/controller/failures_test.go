@@ -108,7 +108,7 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 	if err := c.stopOperator(); err != nil {
 		t.Fatal(err)
 	}
-	c.allowConfigMaps(s, false)
+	c.allowReading(s, "configmaps", false)
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
@@ -135,33 +135,28 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 		t.Errorf("a spec that could not be judged is programmed: the VirtualService sends requests to %s", got)
 	}
 
-	c.allowConfigMaps(s, true)
+	c.allowReading(s, "configmaps", true)
 	s.ready("web")
 	s.until("the new spec should be programmed", func() string { return cmp.Diff("new.example.com", s.serves("web")) })
 	s.refused("missing", v1alpha1.ReasonCACertificateMissing)
 }
 
-// allowConfigMaps gives the operator the right to read ConfigMaps or takes it away, and waits until the API server knows.
-func (c *cluster) allowConfigMaps(s *story, allow bool) {
+// allowReading gives the operator the right to read a kind or takes it away, and waits until the API server knows.
+func (c *cluster) allowReading(s *story, resource string, allowed bool) {
 	s.Helper()
-	var roles rbacv1.ClusterRoleList
-	if err := c.client.List(s.Context(), &roles); err != nil {
+	role := &rbacv1.ClusterRole{}
+	if err := c.client.Get(s.Context(), client.ObjectKey{Name: "externalroute-manager"}, role); err != nil {
 		s.Fatal(err)
 	}
-	for i := range roles.Items {
-		role := &roles.Items[i]
-		for j, rule := range role.Rules {
-			if role.Name != "externalroute-manager" || len(rule.Resources) != 1 || rule.Resources[0] != "configmaps" {
-				continue
-			}
-			role.Rules[j].Verbs = []string{"list", "watch"}
-			if !allow {
-				role.Rules[j].Verbs = []string{"deletecollection"} // a rule needs one
-			}
-			if err := c.client.Update(s.Context(), role); err != nil {
-				s.Fatal(err)
-			}
-		}
+	for i := range role.Rules {
+		role.Rules[i].Resources = slices.DeleteFunc(role.Rules[i].Resources, func(r string) bool { return r == resource })
+	}
+	role.Rules = slices.DeleteFunc(role.Rules, func(rule rbacv1.PolicyRule) bool { return len(rule.Resources) == 0 })
+	if allowed {
+		role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{resource}, Verbs: []string{"list", "watch"}})
+	}
+	if err := c.client.Update(s.Context(), role); err != nil {
+		s.Fatal(err)
 	}
 	operator, err := client.New(c.operator, client.Options{Scheme: scheme()})
 	if err != nil {
@@ -169,12 +164,12 @@ func (c *cluster) allowConfigMaps(s *story, allow bool) {
 	}
 	s.until("the API server should know the new rights", func() string {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: "configmaps"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: resource},
 		}}
 		if err := operator.Create(s.Context(), review); err != nil {
 			return err.Error()
 		}
-		return cmp.Diff(allow, review.Status.Allowed)
+		return cmp.Diff(allowed, review.Status.Allowed)
 	})
 }
 

@@ -33,6 +33,7 @@ type pass struct {
 	stands map[translate.Key]types.UID
 	// configMaps is whether it is known which ConfigMaps there are.
 	configMaps cluster.Knowledge
+	namespace  cluster.Namespace
 
 	translation *translate.Translation
 	verdict     conflict.Verdict
@@ -67,7 +68,10 @@ func (r *Reconciler) gather(ctx context.Context, p *pass) error {
 	if p.wait = p.state.failures.Left(p.now); p.wait > 0 && p.state.failed == p.route.Generation {
 		return nil
 	}
-	p.wait = 0
+	var err error
+	if p.wait, err = r.readNamespace(ctx, p); p.wait > 0 || err != nil {
+		return err
+	}
 	if err := r.readMesh(ctx, p); err != nil {
 		return err
 	}

@@ -42,11 +42,15 @@ func (l *syncedLog) of(namespace string) string {
 var explained = []struct{ message, err, reason string }{
 	{
 		`^Server rejected event`, `unable to create new content in namespace .* because it is being terminated$`,
-		"a story has ended and its namespace's objects go one by one: a route reports that before a refused write shows why, since namespaces are not watched",
+		"a story has ended and its namespace's objects go one by one: a route reports that before a refused write shows why",
 	},
 	{
 		`^Failed to watch ConfigMaps$`, `^configmaps is forbidden`,
 		"a story takes the right to read ConfigMaps away",
+	},
+	{
+		`^Failed to watch namespaces$`, `^namespaces is forbidden`,
+		"a story takes the right to read namespaces away",
 	},
 	{
 		``, `panic: a bug$`,

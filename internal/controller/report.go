@@ -156,6 +156,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, route *v1alpha1.ExternalRo
 // conditionTypes are the conditions of a route. The status is the operator's alone: others do not stay in it.
 var conditionTypes = []string{
 	v1alpha1.ConditionAccepted, v1alpha1.ConditionProgrammed, v1alpha1.ConditionReady, v1alpha1.ConditionStalled, v1alpha1.ConditionDirectHTTPS,
+	v1alpha1.ConditionMeshEnrolled,
 }
 
 // status computes the status as a value.
@@ -192,6 +193,7 @@ func (p *pass) status(clusterDomain string) *v1alpha1.ExternalRouteStatus {
 	} else {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
 	}
+	p.setEnrolment(status)
 	p.describe(status, clusterDomain)
 	return status
 }

@@ -56,3 +56,16 @@ func (r *requests) writes(namespace string) []string {
 	r.all = others
 	return writes
 }
+
+// to are the requests to a path so far, as VERB PATH.
+func (r *requests) to(path string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, request := range r.all {
+		if request.path == path {
+			all = append(all, request.method+" "+request.path)
+		}
+	}
+	return all
+}

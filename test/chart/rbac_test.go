@@ -21,6 +21,7 @@ type rights map[string]string
 var shipped = map[string]rights{
 	"manager": {
 		"configmaps.":          "list watch",
+		"namespaces.":          "list watch",
 		"services.":            "create delete list patch watch",
 		"events.events.k8s.io": "create patch",
 		"externalroutes.networking.externalroute.io":            "list watch",
@@ -60,6 +61,8 @@ func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
 	for _, name := range []string{"metrics-auth", "metrics-reader", "viewer", "editor", "admin"} {
 		delete(inSomeNamespaces, name)
 	}
+	inSomeNamespaces["manager"] = maps.Clone(shipped["manager"])
+	delete(inSomeNamespaces["manager"], "namespaces.") // they are cluster-scoped
 	for name, c := range map[string]struct {
 		manifests []byte
 		want      map[string]rights

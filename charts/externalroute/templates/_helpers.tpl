@@ -52,7 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The rules of a role of config/rbac, of which the chart has copies. From a dict with root and file. */}}
 {{- define "externalroute.rules" -}}
-{{- toYaml (.root.Files.Get (printf "files/rbac/%s" .file) | fromYaml).rules }}
+{{- $rules := list }}
+{{- range (.root.Files.Get (printf "files/rbac/%s" .file) | fromYaml).rules }}
+{{- $rule := . }}
+{{- if and $.namespaced .resources }}{{ $rule = set . "resources" (without .resources "namespaces") }}{{ end }}
+{{- if or $rule.resources $rule.nonResourceURLs }}{{ $rules = append $rules $rule }}{{ end }}
+{{- end }}
+{{- toYaml $rules }}
 {{- end }}
 
 {{- define "externalroute.subject" -}}

@@ -13,7 +13,8 @@ import (
 //
 // ExternalRouteStatus is the observed state of an ExternalRoute.
 type ExternalRouteStatusApplyConfiguration struct {
-	// conditions are Accepted, Programmed and Ready; Stalled while the route needs a person to act; and DirectHTTPS if tls.scope Host breaks direct calls.
+	// conditions are Accepted, Programmed and Ready; Stalled while the route needs a person to act; DirectHTTPS if tls.scope Host breaks direct calls; and
+	// MeshEnrolled if the operator watches namespaces.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec to which this status refers.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -1,0 +1,52 @@
+package translate
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+)
+
+// The labels by which Istio decides which pods of a namespace are in the mesh.
+const (
+	injectionLabel     = "istio-injection"
+	revisionLabel      = "istio.io/rev"
+	dataplaneModeLabel = "istio.io/dataplane-mode"
+)
+
+// Enrolment is the MeshEnrolled condition of the routes of a namespace with these labels. It decides as Istio's webhooks do: `istio-injection` overrides
+// `istio.io/rev`, whatever its value. A pod that gets a sidecar is not in ambient mode.
+func Enrolment(labels map[string]string) metav1.Condition {
+	injection, overrides := labels[injectionLabel]
+	revision, revised := labels[revisionLabel]
+	if injection == "enabled" || !overrides && revision != "" {
+		return metav1.Condition{
+			Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonNamespaceEnrolled,
+			Message: "The namespace's labels inject sidecars into its pods.",
+		}
+	}
+	reason, problem, fix := v1alpha1.ReasonNamespaceNotEnrolled, "", ""
+	switch {
+	case labels[dataplaneModeLabel] == "ambient":
+		reason = v1alpha1.ReasonWaypointNeeded
+		problem = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the operator configures none"
+		fix = "Label the namespace with istio-injection=enabled instead"
+	case overrides && revision != "":
+		problem = fmt.Sprintf("The namespace's label istio-injection=%s overrides its label istio.io/rev and injects no sidecars", injection)
+		fix = "Remove the label istio-injection"
+	case overrides:
+		problem = fmt.Sprintf("The namespace's label istio-injection=%s injects no sidecars", injection)
+		fix = "Set it to enabled"
+	case revised:
+		problem = "The namespace's label istio.io/rev is empty and injects no sidecars"
+		fix = "Set it to a revision of Istio"
+	default:
+		problem = "The namespace has no label that injects sidecars (istio-injection=enabled or istio.io/rev)"
+		fix = "Add one"
+	}
+	return metav1.Condition{
+		Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionFalse, Reason: reason,
+		Message: fmt.Sprintf("%s: pods without a sidecar do not use this route. %s, and restart the pods.", problem, fix),
+	}
+}

@@ -1,0 +1,63 @@
+package translate_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+func TestEnrolment(t *testing.T) {
+	const (
+		injection, revision, mode = "istio-injection", "istio.io/rev", "istio.io/dataplane-mode"
+
+		enrolled = "The namespace's labels inject sidecars into its pods."
+		without  = "The namespace has no label that injects sidecars (istio-injection=enabled or istio.io/rev): pods without a sidecar do not use this " +
+			"route. Add one, and restart the pods."
+		disabled = "The namespace's label istio-injection=disabled injects no sidecars: pods without a sidecar do not use this route. Set it to enabled, " +
+			"and restart the pods."
+		misspelt = "The namespace's label istio-injection=true injects no sidecars: pods without a sidecar do not use this route. Set it to enabled, and " +
+			"restart the pods."
+		overridden = "The namespace's label istio-injection=disabled overrides its label istio.io/rev and injects no sidecars: pods without a sidecar do " +
+			"not use this route. Remove the label istio-injection, and restart the pods."
+		noRevision = "The namespace's label istio.io/rev is empty and injects no sidecars: pods without a sidecar do not use this route. Set it to a " +
+			"revision of Istio, and restart the pods."
+		ambient = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the operator " +
+			"configures none: pods without a sidecar do not use this route. Label the namespace with istio-injection=enabled instead, and restart the pods."
+	)
+	for name, c := range map[string]struct {
+		labels  map[string]string
+		reason  string
+		message string
+	}{
+		"a namespace without labels":                {nil, "NamespaceNotEnrolled", without},
+		"labels of other people":                    {map[string]string{"team": "shop"}, "NamespaceNotEnrolled", without},
+		"injection is enabled":                      {map[string]string{injection: "enabled"}, "NamespaceEnrolled", enrolled},
+		"injection is disabled":                     {map[string]string{injection: "disabled"}, "NamespaceNotEnrolled", disabled},
+		"injection has a value that Istio ignores":  {map[string]string{injection: "true"}, "NamespaceNotEnrolled", misspelt},
+		"a revision":                                {map[string]string{revision: "canary"}, "NamespaceEnrolled", enrolled},
+		"an empty revision":                         {map[string]string{revision: ""}, "NamespaceNotEnrolled", noRevision},
+		"enabled injection wins over a revision":    {map[string]string{injection: "enabled", revision: "canary"}, "NamespaceEnrolled", enrolled},
+		"enabled injection wins over no revision":   {map[string]string{injection: "enabled", revision: ""}, "NamespaceEnrolled", enrolled},
+		"disabled injection wins over a revision":   {map[string]string{injection: "disabled", revision: "canary"}, "NamespaceNotEnrolled", overridden},
+		"disabled injection beside no revision":     {map[string]string{injection: "disabled", revision: ""}, "NamespaceNotEnrolled", disabled},
+		"ambient mode":                              {map[string]string{mode: "ambient"}, "WaypointNeeded", ambient},
+		"ambient mode with a waypoint of its own":   {map[string]string{mode: "ambient", "istio.io/use-waypoint": "waypoint"}, "WaypointNeeded", ambient},
+		"ambient mode that was switched off":        {map[string]string{mode: "none"}, "NamespaceNotEnrolled", without},
+		"injection wins over ambient mode":          {map[string]string{mode: "ambient", injection: "enabled"}, "NamespaceEnrolled", enrolled},
+		"a revision wins over ambient mode":         {map[string]string{mode: "ambient", revision: "canary"}, "NamespaceEnrolled", enrolled},
+		"disabled injection leaves ambient mode on": {map[string]string{mode: "ambient", injection: "disabled", revision: "canary"}, "WaypointNeeded", ambient},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := metav1.Condition{Type: "MeshEnrolled", Status: metav1.ConditionFalse, Reason: c.reason, Message: c.message}
+			if c.reason == "NamespaceEnrolled" {
+				want.Status = metav1.ConditionTrue
+			}
+			if diff := cmp.Diff(want, translate.Enrolment(c.labels)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
