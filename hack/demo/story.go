@@ -20,6 +20,7 @@ func (t *story) prepare(ctx context.Context) error {
 	t.Kubectl(ctx, "apply", "--server-side", "-k", "config/default")
 	t.Say("There are no nodes here to run a pod, so the manager runs as a process of this machine, with the rights of its ServiceAccount.")
 	t.Quietly(ctx, "create", "namespace", namespace)
+	t.Quietly(ctx, "label", "namespace", namespace, "istio-injection=enabled")
 	t.Quietly(ctx, "config", "set-context", "--current", "--namespace", namespace)
 	return t.Err
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -296,6 +297,30 @@ func manifest(version, kind, name string, owner *v1alpha1.ExternalRoute, spec st
 		owners = fmt.Sprintf("[{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoute, name: %s, uid: %q, controller: true}]", owner.Name, owner.UID)
 	}
 	return fmt.Sprintf("{apiVersion: %s, kind: %s, metadata: {name: %s, ownerReferences: %s}, spec: %s}", version, kind, name, owners, spec)
+}
+
+// wakes waits until a change has triggered passes over routes of the test's namespace.
+func (o *operator) wakes(change func(), routes ...string) {
+	o.Helper()
+	o.mu.Lock()
+	o.passes = nil
+	o.mu.Unlock()
+	change()
+	o.until("the routes should be reconciled", func() string { return cmp.Diff(routes, o.passesSoFar()) })
+}
+
+// passesSoFar are the names of the namespace's routes over which passes have been triggered.
+func (o *operator) passesSoFar() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var names []string
+	for _, pass := range o.passes {
+		if name, ours := strings.CutPrefix(pass, o.namespace+"/"); ours {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // woken returns the routes over which a change has triggered a pass. The change is followed by one of the same kind that triggers a pass over the sentinel: a

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/internal/conflict"
 )
 
@@ -189,7 +192,7 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 	o.route("sharing", simple("shop", "api.example.com"))
 	o.route("waiting", simple("store", "api.example.com"))
 	o.route("roots", "{hosts: [roots], destinations: [{name: main, url: 'https://roots.example.com', tls: {caCertificateRefs: [{name: roots}]}}]}")
-	o.accept("waiting", metav1.ConditionFalse, v1alpha1.ReasonDestinationConflict)
+	o.wakes(func() { o.accept("waiting", metav1.ConditionFalse, v1alpha1.ReasonDestinationConflict) }, "waiting")
 	gone := o.route("gone", simple("gone", "gone.example.com"))
 	signals := 0
 	signal := func(kind string) func() {
@@ -251,10 +254,13 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 		})
 	}
 	t.Run("a ConfigMap that a route refers to", func(t *testing.T) {
-		o.until("ConfigMaps should be known", func() string {
-			exists, known, err := o.ConfigMap(t.Context(), o.key("roots"))
-			return cmp.Diff([]any{false, true, nil}, []any{exists, known.Known, err})
-		})
+		all := []string{"rival", "rival-of-sentinel", "roots", "sentinel", "sharing", "waiting", "web"}
+		o.wakes(func() {
+			o.until("ConfigMaps should be known", func() string {
+				exists, known, err := o.ConfigMap(t.Context(), o.key("roots"))
+				return cmp.Diff([]any{false, true, nil}, []any{exists, known.Known, err})
+			})
+		}, all...)
 		o.woken("roots", func() { create(t, o.namespace, "{apiVersion: v1, kind: ConfigMap, metadata: {name: roots}}") }, func() {})
 		if exists, _, err := o.ConfigMap(t.Context(), o.key("roots")); !exists || err != nil {
 			t.Error("it does not exist", err)
@@ -277,6 +283,47 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+// The labels of a namespace concern all of its routes, and no others.
+func TestLabelsOfANamespaceTriggerPassesOverItsRoutes(t *testing.T) {
+	o, other := start(t, namespaceFor(t), nil), namespaceFor(t)
+	o.route("web", simple("web", "api.example.com"))
+	o.route("shop", simple("shop", "shop.example.com"))
+	label := func(namespace, field, value string) {
+		object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+		patch := fmt.Sprintf(`{"metadata":{%q:{"example.com/test":%q}}}`, field, value)
+		if err := admin.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	knows := func(namespace string, want ...string) {
+		o.until("the operator should know the labels of "+namespace, func() string {
+			got, err := o.Namespace(t.Context(), namespace)
+			if err != nil || !got.Watched || !got.Found {
+				return fmt.Sprint(got, err)
+			}
+			delete(got.Labels, corev1.LabelMetadataName)
+			return cmp.Diff(want, slices.Sorted(maps.Values(got.Labels)))
+		})
+	}
+	knows(o.namespace)
+	knows(other)
+	o.wakes(func() { label(o.namespace, "labels", "first") }, "shop", "web")
+	knows(o.namespace, "first")
+	o.wakes(func() {
+		label(o.namespace, "annotations", "none")
+		label(other, "labels", "another")
+		knows(other, "another")
+		if passes := o.passesSoFar(); len(passes) > 0 {
+			t.Errorf("annotations and the labels of another namespace trigger passes over %v", passes)
+		}
+		label(o.namespace, "labels", "second")
+	}, "shop", "web")
+	none, err := o.Namespace(t.Context(), "none")
+	if diff := cmp.Diff(cluster.Namespace{Watched: true}, none); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
 }
 
 func istioObject(o *operator, kind, name string) *unstructured.Unstructured {
@@ -302,15 +349,15 @@ func remove(o *operator, kind, name string) {
 	}
 }
 
-// What keeps the operator from reading ConfigMaps becomes known, whatever it is, and ends.
-func TestConfigMapsThatCannotBeRead(t *testing.T) {
+// What keeps the operator from reading ConfigMaps or namespaces becomes known, whatever it is, does not keep it from starting, and ends.
+func TestMetadataThatCannotBeRead(t *testing.T) {
 	var broken atomic.Bool
 	broken.Store(true)
 	o := start(t, namespaceFor(t), func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if broken.Load() && r.URL.Path == "/api/v1/configmaps" {
+			if kind, found := strings.CutPrefix(r.URL.Path, "/api/v1/"); broken.Load() && found && (kind == "configmaps" || kind == "namespaces") {
 				r = r.Clone(r.Context())
-				r.URL.Path = "/api/none/configmaps"
+				r.URL.Path = "/api/none/" + kind
 			}
 			return next.RoundTrip(r)
 		})
@@ -324,6 +371,13 @@ func TestConfigMapsThatCannotBeRead(t *testing.T) {
 			_, known, err := o.ConfigMap(t.Context(), o.key("ca"))
 			if err != nil || known.Known == step.broken || !strings.Contains(known.Why, step.why) {
 				return fmt.Sprint(known, err)
+			}
+			return ""
+		})
+		o.until("whether namespaces can be read should be known", func() string {
+			namespace, err := o.Namespace(t.Context(), o.namespace)
+			if err != nil || namespace.Found == step.broken || namespace.Watched == step.broken {
+				return fmt.Sprint(namespace, err)
 			}
 			return ""
 		})

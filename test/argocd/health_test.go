@@ -83,7 +83,8 @@ func TestManifestsAreReal(t *testing.T) {
 		accepted := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionAccepted)
 		programmed := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionProgrammed)
 		directHTTPS := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionDirectHTTPS)
-		want := conditions(accepted, programmed, directHTTPS)
+		enrolled := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionMeshEnrolled)
+		want := conditions(accepted, programmed, directHTTPS, enrolled)
 		if diff := cmp.Diff(want, route.Status.Conditions, cmp.FilterPath(isTime, cmp.Ignore())); diff != "" {
 			t.Errorf("%s is not what the operator would say: %s", name, diff)
 		}
@@ -112,19 +113,16 @@ func TestEveryStatus(t *testing.T) {
 		programs = append(programs, condition(v1alpha1.ConditionProgrammed, metav1.ConditionTrue, reason))
 	}
 	directs := []*metav1.Condition{nil, condition(v1alpha1.ConditionDirectHTTPS, metav1.ConditionFalse, v1alpha1.ReasonHostScopedTLS)}
+	enrolments := []*metav1.Condition{
+		nil, condition(v1alpha1.ConditionMeshEnrolled, metav1.ConditionTrue, v1alpha1.ReasonNamespaceEnrolled),
+		condition(v1alpha1.ConditionMeshEnrolled, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotEnrolled),
+	}
 	tried := map[string]int{}
 	for _, accepted := range acceptances {
 		for _, programmed := range programs {
 			for _, directHTTPS := range directs {
-				for observed := range int64(3) { // never, the one before, this one
-					for _, deletion := range []*metav1.Time{nil, {Time: metav1.Unix(1, 0).Time}} {
-						tried[agrees(t, plain(t, &v1alpha1.ExternalRoute{
-							ObjectMeta: metav1.ObjectMeta{Name: "web", Generation: 2, DeletionTimestamp: deletion},
-							Status: v1alpha1.ExternalRouteStatus{
-								ObservedGeneration: observed, Conditions: conditions(accepted, programmed, directHTTPS),
-							},
-						}))]++
-					}
+				for _, enrolled := range enrolments {
+					tryEverywhere(t, conditions(accepted, programmed, directHTTPS, enrolled), tried)
 				}
 			}
 		}
@@ -132,6 +130,19 @@ func TestEveryStatus(t *testing.T) {
 	t.Log(tried)
 	if len(tried) != 4 {
 		t.Errorf("some health was never seen: %v", tried)
+	}
+}
+
+// tryEverywhere gives conditions to routes whose specs the operator has never seen, has seen before an edit, and has seen, and to those on their way out.
+func tryEverywhere(t *testing.T, conditions []metav1.Condition, tried map[string]int) {
+	t.Helper()
+	for observed := range int64(3) { // never, the one before, this one
+		for _, deletion := range []*metav1.Time{nil, {Time: metav1.Unix(1, 0).Time}} {
+			tried[agrees(t, plain(t, &v1alpha1.ExternalRoute{
+				ObjectMeta: metav1.ObjectMeta{Name: "web", Generation: 2, DeletionTimestamp: deletion},
+				Status:     v1alpha1.ExternalRouteStatus{ObservedGeneration: observed, Conditions: conditions},
+			}))]++
+		}
 	}
 }
 
@@ -174,7 +185,7 @@ func reasonOfReady(t *testing.T, object *unstructured.Unstructured) string {
 }
 
 // conditions is the contract: Ready is computed from Accepted and Programmed, and Stalled asks for a person.
-func conditions(accepted, programmed, directHTTPS *metav1.Condition) []metav1.Condition {
+func conditions(accepted, programmed, directHTTPS, enrolled *metav1.Condition) []metav1.Condition {
 	all := []metav1.Condition{*accepted}
 	ready := *accepted
 	if directHTTPS != nil {
@@ -196,6 +207,9 @@ func conditions(accepted, programmed, directHTTPS *metav1.Condition) []metav1.Co
 		stalled := ready
 		stalled.Type, stalled.Status = v1alpha1.ConditionStalled, metav1.ConditionTrue
 		all = append(all, stalled)
+	}
+	if enrolled != nil {
+		all = append(all, *enrolled)
 	}
 	return all
 }

@@ -172,6 +172,7 @@ kubectl() { # on a busy machine, waiting may take longer than a reader would wai
   command kubectl "$@"
 }
 kubectl create namespace %[2]q
+kubectl label namespace %[2]q istio-injection=enabled
 kubectl config set-context --current --namespace %[2]q
 `, folder, namespace)
 	for _, step := range steps {
