@@ -107,6 +107,11 @@ e2e: ## Send real requests through a real istiod and Envoy (Linux; no root where
 chart-test: ## Lint, unit-test and validate the Helm chart, and install it into a real control plane
 	hack/chart/test.sh
 
+.PHONY: gitops
+gitops: ## Check by Argo CD's own engine that it sees no difference after it has synced a sample
+	@assets=$$(hack/controlplane/build.sh | tail -n 1); \
+	KUBEBUILDER_ASSETS=$$assets $(PATIENTLY) testing go test -C test/gitops -count=1 -timeout 20m $(TESTFLAGS) ./...
+
 .PHONY: observability-test
 observability-test: ## Test alerts, dashboard, metrics and logs with a real Prometheus
 	hack/observability/test.sh
