@@ -2,11 +2,14 @@ package controller_test
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -132,5 +135,91 @@ func TestOperatorOfSomeNamespacesDoesNotReadThem(t *testing.T) {
 	}
 	if asked := c.requests.to("/api/v1/namespaces"); len(asked) > 0 {
 		t.Errorf("it asked for %v", asked)
+	}
+}
+
+// gate holds back what a watch of namespaces says.
+type gate struct {
+	mu   sync.Mutex
+	open *sync.Cond
+	held bool
+}
+
+func newGate() *gate {
+	g := &gate{}
+	g.open = sync.NewCond(&g.mu)
+	return g
+}
+
+func (g *gate) hold(held bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = held
+	g.open.Broadcast()
+}
+
+func (g *gate) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(sent *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(sent)
+		if err == nil && sent.URL.Path == "/api/v1/namespaces" && sent.URL.Query().Has("watch") {
+			response.Body = &heldBody{response.Body, g}
+		}
+		return response, err
+	})
+}
+
+type heldBody struct {
+	io.ReadCloser
+	gate *gate
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.gate.mu.Lock()
+	defer b.gate.mu.Unlock()
+	for b.gate.held {
+		b.gate.open.Wait()
+	}
+	return n, err
+}
+
+// A route that is created right after its namespace may be seen before it. Its one status knows of the namespace all the same, unless that stays unseen.
+func TestNamespaceThatIsSeenAfterItsRoute(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	watch := newGate()
+	c.operator.Wrap(watch.wrap)
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { watch.hold(false) }) // before the operator stops
+	first := tellIn(t, c)
+	first.route("web", simple)
+	first.becomes("web", v1alpha1.ConditionMeshEnrolled, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotEnrolled) // the namespaces have been read
+	c.clock.stop(t)
+	for name, seen := range map[string]bool{"in time": true, "too late": false} {
+		t.Run(name, func(t *testing.T) {
+			watch.hold(true)
+			s := tellIn(t, c)
+			s.route("web", simple)
+			s.notice() // and has tried to reconcile the route
+			s.only()
+			if !seen {
+				s.clock.step(time.Hour)
+				if said := message(s.ready("web"), v1alpha1.ConditionMeshEnrolled); said != "" {
+					t.Errorf("the status says %q", said)
+				}
+			}
+			watch.hold(false)
+			s.becomes("web", v1alpha1.ConditionMeshEnrolled, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotEnrolled)
+			s.ready("web")
+			statuses := slices.DeleteFunc(s.requests.writes(s.namespace), func(write string) bool { return write != s.statusPath("web") })
+			if want := map[bool]int{true: 1, false: 2}[seen]; len(statuses) != want {
+				t.Errorf("wrote the status %d times, want %d", len(statuses), want)
+			}
+		})
 	}
 }
