@@ -75,7 +75,8 @@ verify: ## Check that what is generated is up to date, modules are tidy, and cod
 	bin/actionlint .github/workflows/*
 
 .PHONY: lint
-lint: $(LINTER) ## Lint the Go code, and the API by the rules of Kubernetes
+lint: $(LINTER) ## Lint the Go code, the API by the rules of Kubernetes, and the words of all files by docs/glossary.md
+	go run ./hack/words
 	$(LINTER) config verify
 	$(PATIENTLY) linting $(LINTER) run ./...
 
