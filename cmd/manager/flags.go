@@ -60,28 +60,29 @@ func (n *namespaces) Set(list string) error {
 // readFlags reads the command line. --kubeconfig is registered by controller-runtime.
 func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	f := &flags{}
-	set.BoolVar(&f.version, "version", false, "Print the version and end.")
-	set.Var((*namespaces)(&f.controller.Namespaces), "watch-namespaces", "Namespaces whose routes are served, separated by commas. If left out, all.")
+	set.BoolVar(&f.version, "version", false, "Print the version and exit.")
+	set.Var((*namespaces)(&f.controller.Namespaces), "watch-namespaces", "Namespaces whose routes the operator reconciles, separated by commas. Defaults to all.")
 	set.StringVar(&f.watchLabels, "watch-label-selector", "",
-		"Labels of the routes that are served, such as shard=a. Several operators share a cluster so; the routes of a namespace are to have one. If left out, all.")
+		"Label selector of the routes that the operator reconciles, such as shard=a, so that several operators share a cluster. "+
+			"All routes of a namespace need the same labels. Defaults to all.")
 	set.StringVar(&f.controller.ClusterDomain, "cluster-domain", translate.DefaultClusterDomain, "The cluster's DNS domain.")
 	set.DurationVar(&f.controller.Settle, "settle", 3*time.Second,
-		"How long new upstreams stand beside the old ones before traffic moves over, and the old ones after it.")
-	set.IntVar(&f.controller.Concurrency, "concurrency", 8, "How many routes are reconciled at once.")
-	set.BoolVar(&f.leaderElect, "leader-elect", false, "Let one replica at a time work.")
-	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader's lease, "+
+		"How long new upstreams exist before traffic moves to them, and old ones after it. Longer than the mesh needs to distribute a change.")
+	set.IntVar(&f.controller.Concurrency, "concurrency", 8, "Number of routes reconciled in parallel.")
+	set.BoolVar(&f.leaderElect, "leader-elect", false, "Enable leader election, so that only one replica reconciles.")
+	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader election lease, "+
 		"whose name follows from --watch-namespaces and --watch-label-selector. Defaults to the pod's own.")
-	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long others wait for a leader that is not heard before one takes over.")
-	set.DurationVar(&f.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long a leader tries to renew its lease before it ends.")
+	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long a standby waits after the last renewal of the lease before it takes over.")
+	set.DurationVar(&f.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long the leader retries to renew the lease before it exits.")
 	set.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
-	set.StringVar(&f.pprofAddress, "pprof-bind-address", "", "Address of Go's profiles, such as localhost:6060. If left out, they are not served.")
-	set.StringVar(&f.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, such as :8443; 0 turns it off.")
-	set.BoolVar(&f.metricsSecure, "metrics-secure", true, "Serve metrics over HTTPS, to those whom the API server allows.")
+	set.StringVar(&f.pprofAddress, "pprof-bind-address", "", "Address of the pprof endpoint, such as localhost:6060. Defaults to none.")
+	set.StringVar(&f.metricsAddress, "metrics-bind-address", "0", "Address of the metrics endpoint, such as :8443; 0 disables it.")
+	set.BoolVar(&f.metricsSecure, "metrics-secure", true, "Serve metrics over HTTPS, with authentication and authorization by the API server.")
 	set.StringVar(&f.metricsCertPath, "metrics-cert-path", "",
-		"Folder of the metrics endpoint's certificate, which is read again when it changes. If left out, it signs one for itself.")
-	set.StringVar(&f.metricsCertName, "metrics-cert-name", "tls.crt", "File of the certificate.")
-	set.StringVar(&f.metricsCertKey, "metrics-cert-key", "tls.key", "File of its key.")
-	set.BoolVar(&f.http2, "enable-http2", false, "Speak HTTP/2 on the metrics endpoint.")
+		"Directory of the certificate of the metrics endpoint, reloaded when it changes. Defaults to a self-signed certificate.")
+	set.StringVar(&f.metricsCertName, "metrics-cert-name", "tls.crt", "File name of the certificate in --metrics-cert-path.")
+	set.StringVar(&f.metricsCertKey, "metrics-cert-key", "tls.key", "File name of the key in --metrics-cert-path.")
+	set.BoolVar(&f.http2, "enable-http2", false, "Enable HTTP/2 on the metrics endpoint.")
 	f.log.BindFlags(set)
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (f *flags) check() error {
 	return errors.Join(append(mistakes, f.checkCertificate())...)
 }
 
-// A metrics server that finds no certificate would sign one for itself without a word.
+// A metrics server that finds no certificate would silently sign one for itself.
 func (f *flags) checkCertificate() error {
 	if f.metricsCertPath == "" {
 		return nil

@@ -38,7 +38,7 @@ func readRules(t *testing.T) rules {
 	return r
 }
 
-// An alert wakes somebody: it says what is the matter, and where it is written what to do.
+// An alert says what is wrong and links to a runbook that says what to do.
 func TestEveryAlertSaysWhatToDoAndIsTested(t *testing.T) {
 	const place = "https://github.com/externalroute/externalroute/blob/main/"
 	index, tests := read(t, "docs/runbooks/README.md"), read(t, "config/prometheus/alerts_test.yaml")

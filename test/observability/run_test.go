@@ -78,7 +78,7 @@ func points(matrix model.Matrix) (numbers, notZero int) {
 }
 
 // atAnInstant is a panel of gauges that are 0 again before the next scrape, if the machine is quick.
-const atAnInstant = "Routes that wait to be looked at"
+const atAnInstant = "Queue depth"
 
 func (b *bench) panels(t *testing.T) {
 	answers := map[string][]model.Matrix{}
