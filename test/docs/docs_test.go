@@ -42,14 +42,6 @@ func TestEveryReasonHasASection(t *testing.T) {
 	}
 }
 
-// The manifest of the first screen is the first sample, which is tested.
-func TestTheReadmeShowsTheSmallestSample(t *testing.T) {
-	_, sample, _ := strings.Cut(read(t, "config/samples/smallest.yaml"), "\n") // without its comment
-	if !strings.Contains(read(t, "README.md"), "```yaml\n"+sample+"```") {
-		t.Error("README.md does not show config/samples/smallest.yaml as it stands")
-	}
-}
-
 var links = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 
 func TestEveryLinkLeadsToAFile(t *testing.T) {

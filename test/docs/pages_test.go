@@ -21,9 +21,13 @@ type block struct {
 	language string // what stands behind the fence
 	text     string
 	notRun   string // why it is not run; empty where it is
+	file     string // name under which the page's commands find it; empty where they do not
 }
 
-var marker = regexp.MustCompile(`^<!-- not run: (\S.*) -->\n?$`)
+var (
+	marker = regexp.MustCompile(`^<!-- not run: (\S.*) -->\n?$`)
+	named  = regexp.MustCompile(`^<!-- file: (\S+) -->\n?$`)
+)
 
 // blocks returns the fenced blocks of a page, in order. One that hides from the test in another form of Markdown is a mistake.
 func blocks(t *testing.T, page string) []block {
@@ -45,8 +49,12 @@ func blocks(t *testing.T, page string) []block {
 		case *ast.FencedCodeBlock:
 			found := block{line: lineOf(node), language: string(node.Language(source)), text: content}
 			if before, ok := node.PreviousSibling().(*ast.HTMLBlock); ok {
-				if match := marker.FindStringSubmatch(string(before.Lines().Value(source))); match != nil {
+				comment := string(before.Lines().Value(source))
+				if match := marker.FindStringSubmatch(comment); match != nil {
 					found.notRun = match[1]
+				}
+				if match := named.FindStringSubmatch(comment); match != nil {
+					found.file = match[1]
 				}
 			}
 			all = append(all, found)

@@ -47,6 +47,8 @@ func stepsOf(t *testing.T, page string) []step {
 	for _, b := range blocks(t, page) {
 		switch {
 		case b.notRun != "":
+		case b.file != "":
+			steps = append(steps, step{line: b.line, command: "cat >" + b.file + " <<'END'\n" + b.text + "END\n", silent: true})
 		case b.language == "sh":
 			steps = append(steps, step{line: b.line, command: b.text, silent: true})
 		case b.language == "console":
