@@ -30,12 +30,12 @@ func TestFlags(t *testing.T) {
 		"a namespace is a DNS label":                   {args: []string{"--watch-namespaces=a,B"}, want: []string{`--watch-namespaces "B": `}},
 		"a comma at the end is a mistake":              {args: []string{"--watch-namespaces=a,"}, want: []string{`--watch-namespaces "": `}},
 		"time does not run backwards":                  {args: []string{"--settle=-1s"}, want: []string{"--settle -1s: "}},
-		"somebody must work":                           {args: []string{"--concurrency=0"}, want: []string{"--concurrency 0: "}},
+		"at least one worker":                          {args: []string{"--concurrency=0"}, want: []string{"--concurrency 0: "}},
 		"a domain has no dot at its end":               {args: []string{"--cluster-domain=cluster.local."}, want: []string{`--cluster-domain "cluster.local.": `}},
 		"a certificate is there with its key":          {args: []string{"--metrics-cert-path=" + certified}},
 		"a certificate that is missing is a mistake":   {args: []string{"--metrics-cert-path=" + empty}, want: []string{"--metrics-cert-path: ", "--metrics-cert-path: "}},
 		"a key of another name is a mistake":           {args: []string{"--metrics-cert-path=" + certified, "--metrics-cert-key=k"}, want: []string{"--metrics-cert-path: "}},
-		"all mistakes are told at once":                {args: []string{"--settle=-1s", "--concurrency=0"}, want: []string{"--settle -1s: ", "--concurrency 0: "}},
+		"all mistakes are reported":                    {args: []string{"--settle=-1s", "--concurrency=0"}, want: []string{"--settle -1s: ", "--concurrency 0: "}},
 		"what the chart and the manifests say is fine": {args: []string{"--leader-elect", "--health-probe-bind-address=:8081", "--metrics-bind-address=:8443"}},
 	} {
 		t.Run(name, func(t *testing.T) {

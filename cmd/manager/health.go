@@ -18,10 +18,10 @@ import (
 // probeTimeout is shorter than that of the shipped probes, so that they get an answer with a reason in it.
 const probeTimeout = 3 * time.Second
 
-// stuckAfter is far beyond the minute that a reconciliation is given: one that runs for so long does not listen any more.
+// stuckAfter is far beyond the minute of a reconciliation's timeout: one that runs for so long ignores its context.
 const stuckAfter = 5 * time.Minute
 
-// addChecks tells the kubelet how we are. Healthz fails where only a restart helps, readyz also where somebody else must do something.
+// addChecks registers the probes. Healthz fails if only a restart helps, readyz also if another object or user must change.
 func addChecks(mgr ctrl.Manager) error {
 	client, err := kubernetes.NewForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
