@@ -20,21 +20,20 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// What the cache tells is told anew at every scrape, so that a series goes with its route.
+// These are read from the cache at every scrape, so that a series ends with its route.
 var (
 	conditionDesc = prometheus.NewDesc("externalroute_condition",
-		"The conditions of every route: always 1, and the labels say what is true. A condition that a route has not has no series.",
+		"The conditions of every route. Always 1. A condition that a route does not have has no series.",
 		[]string{"namespace", "name", "condition", "status", "reason"}, nil)
 	managedDesc = prometheus.NewDesc("externalroute_managed_objects",
-		"Objects that belong to routes, by kind.",
+		"Generated objects, by kind.",
 		[]string{"kind"}, nil)
 	conflictDesc = prometheus.NewDesc("externalroute_routes_in_conflict",
-		"Routes that are not accepted because somebody else has a host, a destination or a name that they ask for, by reason.",
+		"Routes that are not accepted because of a conflicting object, by reason.",
 		[]string{"reason"}, nil)
 )
 
-// metrics are what the operator tells about itself beside what controller-runtime does. Only the replica that leads tells them, or they would be counted
-// once for each.
+// metrics are those of the operator, beside controller-runtime's. Only the leader exposes them, or each replica would count.
 type metrics struct {
 	cache cache.Cache
 	clock clock.PassiveClock
@@ -66,8 +65,8 @@ func newMetrics(routes cache.Cache, generated func(context.Context) (map[string]
 		}, []string{"kind", "result"}),
 		programmed: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "externalroute_edit_to_programmed_seconds",
-			Help: "Time from when an edit of a route was first seen to when its objects stood as it asks. Edits that waited for a person or for Istio " +
-				"are not counted.",
+			Help: "Time from when the operator first saw an edit of a route to when its objects were in sync. Excludes edits that waited for a user or " +
+				"for Istio.",
 			Buckets:                         []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
