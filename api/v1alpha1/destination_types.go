@@ -4,6 +4,8 @@ package v1alpha1
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('http:')",fieldPath=".tls",message="TLS settings need an https:// URL: use https://, or remove tls"
 // +kubebuilder:validation:XValidation:rule="!has(self.resolution) || self.resolution != 'DNSRoundRobin' || !has(self.endpoints) || self.endpoints.size() == 1",fieldPath=".endpoints",message="resolution DNSRoundRobin takes one endpoint at most: use resolution DNS for several"
+// +kubebuilder:validation:XValidation:rule="has(self.outlierDetection) || !has(self.endpoints) || self.endpoints.all(e, !has(e.priority) || e.priority == 0)",fieldPath=".endpoints",message="a priority above 0 needs outlierDetection, which ejects failing endpoints: set outlierDetection, such as {consecutive5xxErrors: 5}, or remove priority"
+// +kubebuilder:validation:XValidation:rule="!has(self.endpoints) || self.endpoints.all(e, !has(e.priority) || e.priority == 0) || self.endpoints.all(e, isIP(e.address))",fieldPath=".endpoints",message="a priority above 0 needs endpoints that are all IP addresses, because Istio ignores the priorities of DNS names: use IP addresses, or remove priority"
 type Destination struct {
 	// name is the name by which rules refer to this destination: a DNS label of at most 63 characters, unique in the route. Defaults to primary.
 	// +optional
@@ -108,6 +110,14 @@ type Endpoint struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port,omitempty"`
+
+	// priority is the order in which endpoints are used, from 0 (first) to 3. When outlierDetection has ejected the endpoints of a priority, the next
+	// one takes over; while only some are ejected, it may take a part of the requests. A priority above 0 needs outlierDetection and endpoints that are
+	// all IP addresses. Defaults to 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=3
+	Priority *int32 `json:"priority,omitempty"`
 }
 
 // EndpointAddress is an IP address or a DNS name.
@@ -277,7 +287,8 @@ type OutlierDetection struct {
 	// +optional
 	BaseEjectionTime Duration `json:"baseEjectionTime,omitempty"`
 
-	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Defaults to 10.
+	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Envoy rounds down:
+	// 10 ejects none of fewer than ten addresses. Defaults to 10, or to all but one if the endpoints differ in priority.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -36,7 +37,8 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 			TrafficPolicy: &istio.TrafficPolicy{
 				Tls:              tlsFor(route.Namespace, d),
 				ConnectionPool:   connectionPool(d.ConnectionPool, d.Protocol),
-				OutlierDetection: outlierDetection(d.OutlierDetection),
+				LoadBalancer:     failover(d),
+				OutlierDetection: outlierDetection(d),
 			},
 		})
 	}
@@ -114,14 +116,15 @@ func connectionPool(pool *v1alpha1.ConnectionPool, protocol v1alpha1.Protocol) *
 	return settings
 }
 
-func outlierDetection(outlier *v1alpha1.OutlierDetection) *istio.OutlierDetection {
+func outlierDetection(d *destination) *istio.OutlierDetection {
+	outlier := d.OutlierDetection
 	if outlier == nil {
 		return nil
 	}
 	settings := &istio.OutlierDetection{
 		Interval:           duration(outlier.Interval),
 		BaseEjectionTime:   duration(outlier.BaseEjectionTime),
-		MaxEjectionPercent: outlier.MaxEjectionPercent,
+		MaxEjectionPercent: cmp.Or(outlier.MaxEjectionPercent, d.allButOne()),
 	}
 	if outlier.Consecutive5xxErrors != 0 {
 		settings.Consecutive_5XxErrors = wrapperspb.UInt32(uint32(outlier.Consecutive5xxErrors)) //nolint:gosec // positive by schema

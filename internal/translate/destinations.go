@@ -54,6 +54,7 @@ func readDestinations(route *v1alpha1.ExternalRoute, mesh Mesh) ([]*destination,
 			continue
 		}
 		problems = append(problems, checkOutside(d, mesh)...)
+		problems = append(problems, checkPriorities(d)...)
 		for _, other := range destinations {
 			problems = append(problems, checkAgree(other, d)...)
 		}
@@ -169,7 +170,7 @@ func checkAgree(a, b *destination) field.ErrorList {
 	if a.resolution != b.resolution && cmp.Or(a.Resolution, v1alpha1.ResolutionDNS) != cmp.Or(b.Resolution, v1alpha1.ResolutionDNS) {
 		disagree("resolution")
 	}
-	if !equality.Semantic.DeepEqual(a.Endpoints, b.Endpoints) {
+	if !slices.EqualFunc(a.Endpoints, b.Endpoints, sameEndpoint) {
 		disagree("endpoints")
 	}
 	return problems

@@ -61,7 +61,7 @@ func endpoints(d *destination, port string) []*istio.WorkloadEntry {
 	}
 	var entries []*istio.WorkloadEntry
 	for _, e := range d.Endpoints {
-		entry := &istio.WorkloadEntry{Address: string(e.Address)}
+		entry := &istio.WorkloadEntry{Address: string(e.Address), Labels: d.priorityLabels(e)}
 		if e.Port != 0 {
 			entry.Ports = map[string]uint32{port: uint32(e.Port)} //nolint:gosec // 1..65535 by schema
 		}

@@ -133,6 +133,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: port
       type:
         scalar: numeric
+    - name: priority
+      type:
+        scalar: numeric
 - name: com.github.externalroute.externalroute.api.v1alpha1.EndpointAddress
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.ExportNamespace

@@ -17,6 +17,10 @@ type EndpointApplyConfiguration struct {
 	Address *apiv1alpha1.EndpointAddress `json:"address,omitempty"`
 	// port is the port to connect to, from 1 to 65535. Defaults to the URL's port.
 	Port *int32 `json:"port,omitempty"`
+	// priority is the order in which endpoints are used, from 0 (first) to 3. When outlierDetection has ejected the endpoints of a priority, the next
+	// one takes over; while only some are ejected, it may take a part of the requests. A priority above 0 needs outlierDetection and endpoints that are
+	// all IP addresses. Defaults to 0.
+	Priority *int32 `json:"priority,omitempty"`
 }
 
 // EndpointApplyConfiguration constructs a declarative configuration of the Endpoint type for use with
@@ -38,5 +42,13 @@ func (b *EndpointApplyConfiguration) WithAddress(value apiv1alpha1.EndpointAddre
 // If called multiple times, the Port field is set to the value of the last call.
 func (b *EndpointApplyConfiguration) WithPort(value int32) *EndpointApplyConfiguration {
 	b.Port = &value
+	return b
+}
+
+// WithPriority sets the Priority field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Priority field is set to the value of the last call.
+func (b *EndpointApplyConfiguration) WithPriority(value int32) *EndpointApplyConfiguration {
+	b.Priority = &value
 	return b
 }
