@@ -9,7 +9,7 @@ import (
 // In this route every field that has a bound can be set by itself.
 const rich = `
 destinations:
-- {url: "https://example.com", endpoints: [{address: 10.0.0.1}], connectionPool: {maxConnections: 1}}
+- {url: "https://example.com", endpoints: [{address: 10.0.0.1}], connectionPool: {maxConnections: 1}, outlierDetection: {interval: 1s}}
 - {name: second, url: "https://example.com"}
 rules:
 - destinations: [{name: primary}]
@@ -62,9 +62,10 @@ var longest = map[string]string{
 }
 
 var fromTo = map[string][2]int{
-	"port":                              {1, 65535},
-	"destinations[0].weight":            {0, 1000000},
-	"destinations[0].endpoints[0].port": {1, 65535},
+	"port":                                                    {1, 65535},
+	"destinations[0].weight":                                  {0, 1000000},
+	"destinations[0].endpoints[0].port":                       {1, 65535},
+	"destinations[0].endpoints[0].priority":                   {0, 3},
 	"destinations[0].connectionPool.maxConnections":           {1, 1<<31 - 1},
 	"destinations[0].connectionPool.maxPendingRequests":       {1, 1<<31 - 1},
 	"destinations[0].connectionPool.maxRequestsPerConnection": {1, 1 << 29},

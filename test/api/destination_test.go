@@ -205,6 +205,22 @@ var destinationRules = map[string]rule{
 		bad:  values(parse(`[{address: a.example.com}, {address: b.example.com}]`), parse(`[{address: 10.0.0.1}, {address: 10.0.0.2}]`)),
 		says: "resolution DNSRoundRobin takes one endpoint at most: use resolution DNS for several",
 	},
+	"a priority above 0 needs outlierDetection": {
+		at: "destinations[0]",
+		good: values(parse(`{url: "https://example.com", endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2, priority: 0}]}`),
+			parse(`{url: "https://example.com", endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2, priority: 1}], outlierDetection: {interval: 1s}}`)),
+		bad: values(parse(`{url: "https://example.com", endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2, priority: 1}]}`),
+			parse(`{url: "https://example.com", endpoints: [{address: 10.0.0.1, priority: 3}]}`)),
+		path: "destinations[0].endpoints",
+		says: "a priority above 0 needs outlierDetection, which ejects failing endpoints: set outlierDetection, such as {consecutive5xxErrors: 5}, or remove priority",
+	},
+	"a priority above 0 needs IP addresses": {
+		with: `destinations: [{url: "https://example.com", outlierDetection: {interval: 1s}}]`, at: "destinations[0].endpoints",
+		good: values(parse(`[{address: 10.0.0.1}, {address: "2001:db8::1", priority: 1}]`), parse(`[{address: a.example.com, priority: 0}, {address: b.example.com}]`)),
+		bad: values(parse(`[{address: 10.0.0.1}, {address: b.example.com, priority: 1}]`), parse(`[{address: a.example.com}, {address: 10.0.0.1, priority: 1}]`),
+			parse(`[{address: a.example.com, priority: 2}]`)),
+		says: "because Istio ignores the priorities of DNS names: use IP addresses, or remove priority",
+	},
 	"the words of an earlier edition are gone: STATIC, DNS_ROUND_ROBIN": {
 		at: "destinations[0].resolution", good: values("DNS", "DNSRoundRobin"), bad: values("STATIC", "DNS_ROUND_ROBIN", "Static", "dns"),
 		says: `supported values: "DNS", "DNSRoundRobin"`,

@@ -80,7 +80,7 @@ func largest(text, name string) object {
 		return object{
 			"name": label(i), "weight": 1000000, "resolution": "DNS", "protocol": "HTTP2",
 			"url":       "https://" + longName + "/" + times(2048-len("https:///")-len(longName), name),
-			"endpoints": full(16, func(i int) any { return object{"address": host(i), "port": 65535} }),
+			"endpoints": full(16, func(i int) any { return object{"address": host(i), "port": 65535, "priority": 0} }),
 			"tls": object{
 				"scope": "Route", "sni": longName, "subjectAltNames": full(16, func(i int) any { return host(i) }),
 				"clientCertificateRef": object{"kind": "Secret", "name": times(253, "a")},
