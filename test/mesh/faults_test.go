@@ -77,6 +77,9 @@ func TestPlantedFaults(t *testing.T) {
 		"lost endpoints": {
 			[]string{"dns-endpoints"}, "ServiceEntry", `(?s)  endpoints:.*  exportTo`, "  exportTo", `(?m)^[-+]\W*"?Endpoints|(?m)^-\W*"edge-1`,
 		},
+		"lost priorities": {
+			[]string{"endpoint-priorities"}, "DestinationRule", `before-priority-1=true`, "before-priority-1", `(?m)^-.*with priority 1`,
+		},
 		"another discovery": {
 			[]string{"dns-round-robin"}, "ServiceEntry", `DNS_ROUND_ROBIN`, "DNS", `(?m)^\+\W*Discovery:\W*"STRICT_DNS"`,
 		},

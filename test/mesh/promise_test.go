@@ -83,7 +83,7 @@ type rule struct {
 		Weight *int   `json:"weight"`
 	} `json:"destinations"`
 	Timeout duration                                     `json:"timeout"`
-	Retries retries                                      `json:"retries"`
+	Retries retrySettings                                `json:"retries"`
 	Headers struct{ Request, Response headerOperations } `json:"headers"`
 	Fault   struct {
 		Abort *struct{ Percentage, HTTPStatus int }
@@ -99,8 +99,9 @@ type rule struct {
 }
 
 type endpoint struct {
-	Address string `json:"address"`
-	Port    int    `json:"port"`
+	Address  string `json:"address"`
+	Port     int    `json:"port"`
+	Priority int    `json:"priority"`
 }
 
 type reference struct{ Name string }
@@ -387,8 +388,18 @@ func (m *manifest) upstream(d destination) upstream {
 	if len(d.Endpoints) > 0 && !names {
 		u.Discovery = "EDS"
 	}
+	priorities := map[int]bool{}
 	for _, e := range d.Endpoints {
-		u.Endpoints = append(u.Endpoints, address(e.Address, cmp.Or(e.Port, d.port)))
+		priorities[e.Priority] = true
+	}
+	for _, e := range d.Endpoints { // Envoy wants them without gaps
+		earlier := 0
+		for priority := range priorities {
+			if priority < e.Priority {
+				earlier++
+			}
+		}
+		u.Endpoints = append(u.Endpoints, withPriority(address(e.Address, cmp.Or(e.Port, d.port)), earlier))
 	}
 	if len(d.Endpoints) == 0 {
 		u.Endpoints = []string{address(d.host, d.port)}
@@ -399,7 +410,11 @@ func (m *manifest) upstream(d destination) upstream {
 	u.Limits = limits(value(p.MaxConnections, unlimited), value(p.MaxPendingRequests, unlimited), p.MaxRequestsPerConnection,
 		cmp.Or(time.Duration(p.ConnectTimeout), 10*time.Second), time.Duration(p.IdleTimeout), d.Protocol == "HTTP2")
 	if o := d.OutlierDetection; o != nil {
-		u.Outlier = outlier(o.Consecutive5xxErrors, value(o.MaxEjectionPercent, 0), time.Duration(o.Interval), time.Duration(o.BaseEjectionTime))
+		percent := uint32(0)
+		for len(priorities) > 1 && percent*uint32(len(d.Endpoints)) < 100*uint32(len(d.Endpoints)-1) { // all but one
+			percent++
+		}
+		u.Outlier = outlier(o.Consecutive5xxErrors, value(o.MaxEjectionPercent, percent), time.Duration(o.Interval), time.Duration(o.BaseEjectionTime))
 	}
 	return u
 }
@@ -428,6 +443,13 @@ func (m *manifest) tls(d destination) *tlsSettings {
 func limits(connections, pending, perConnection uint32, connect, idle time.Duration, http2 bool) string {
 	return fmt.Sprintf("connections %d, pending %d, requests per connection %d, connect %s, idle %s, http2 %t",
 		connections, pending, perConnection, connect, idle, http2)
+}
+
+func withPriority(address string, priority int) string {
+	if priority == 0 {
+		return address
+	}
+	return fmt.Sprintf("%s with priority %d", address, priority)
 }
 
 func outlier(errors, percent uint32, interval, ejection time.Duration) string {

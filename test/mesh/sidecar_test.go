@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -85,30 +87,39 @@ func istioConfig(t *testing.T, object *unstructured.Unstructured) config.Config 
 // sidecar is what istiod sends to one pod's Envoy.
 type sidecar struct {
 	*simulation.Simulation
-	mesh      *mesh
-	clusters  map[string]*clusterv3.Cluster
-	routes    map[string]*routev3.RouteConfiguration
-	endpoints map[string][]string
+	mesh        *mesh
+	clusters    map[string]*clusterv3.Cluster
+	routes      map[string]*routev3.RouteConfiguration
+	endpoints   map[string][]string
+	assignments map[string]*endpointv3.ClusterLoadAssignment
 }
 
 func (m *mesh) sidecar(namespace string, labels map[string]string) *sidecar {
 	m.t.Helper()
+	known := map[string]string{"topology.istio.io/cluster": "Kubernetes"} // which istiod adds to every proxy
+	maps.Copy(known, labels)
 	proxy := m.server.SetupProxy(&model.Proxy{
 		ConfigNamespace: namespace,
-		Labels:          labels,
+		Labels:          known,
 		Metadata:        &model.NodeMetadata{Namespace: namespace, Labels: labels, ClusterID: "Kubernetes", IstioVersion: "1.31.0"},
 	})
 	simulated := simulation.NewSimulation(m.t, m.server, proxy)
 	xdstest.ValidateListeners(m.t, simulated.Listeners)
 	xdstest.ValidateClusters(m.t, simulated.Clusters)
 	xdstest.ValidateRouteConfigurations(m.t, simulated.Routes)
-	return &sidecar{
-		Simulation: simulated,
-		mesh:       m,
-		clusters:   xdstest.ExtractClusters(simulated.Clusters),
-		routes:     xdstest.ExtractRouteConfigurations(simulated.Routes),
-		endpoints:  xdstest.ExtractLoadAssignments(m.server.Endpoints(proxy)),
+	assignments := m.server.Endpoints(proxy)
+	s := &sidecar{
+		Simulation:  simulated,
+		mesh:        m,
+		clusters:    xdstest.ExtractClusters(simulated.Clusters),
+		routes:      xdstest.ExtractRouteConfigurations(simulated.Routes),
+		endpoints:   xdstest.ExtractLoadAssignments(assignments),
+		assignments: map[string]*endpointv3.ClusterLoadAssignment{},
 	}
+	for _, assignment := range assignments {
+		s.assignments[assignment.ClusterName] = assignment
+	}
+	return s
 }
 
 // differences names the resources that two sidecars do not have byte for byte alike.
@@ -348,9 +359,12 @@ func (s *sidecar) upstream(name string) (upstream, error) {
 		return upstream{}, err
 	}
 	cluster := s.clusters[name]
-	u := upstream{TLS: settings, Discovery: cluster.GetType().String(), Endpoints: s.endpoints[name]}
-	if cluster.LoadAssignment != nil {
-		u.Endpoints = xdstest.ExtractEndpoints(cluster.LoadAssignment)
+	u := upstream{TLS: settings, Discovery: cluster.GetType().String()}
+	for _, group := range cmp.Or(cluster.LoadAssignment, s.assignments[name]).GetEndpoints() {
+		alone := &endpointv3.ClusterLoadAssignment{Endpoints: []*endpointv3.LocalityLbEndpoints{group}}
+		for _, address := range xdstest.ExtractEndpoints(alone) {
+			u.Endpoints = append(u.Endpoints, withPriority(address, int(group.Priority)))
+		}
 	}
 	u.Endpoints = slices.Compact(sorted(u.Endpoints)) // Istio repeats what several ServiceEntries say, and Envoy takes each address once
 
