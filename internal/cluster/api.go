@@ -32,19 +32,19 @@ type api struct {
 	mgr     manager.Manager
 	version schema.GroupVersion
 	kinds   []kind
-	// missing and served are the time from one look to the next while the kinds are missing, and while they are served.
+	// missing and served are the time from one check to the next while the kinds are missing, and while they are served.
 	missing, served time.Duration
-	// patience is how long the controller waits for the first look, 0 if for ever.
+	// patience is how long the controller waits for the first check, 0 if for ever.
 	patience time.Duration
 
 	discovery *discovery.DiscoveryClient
 	// filled is the cache, nil while the kinds are not served or not read yet; end ends it.
 	filled atomic.Pointer[store]
 	end    context.CancelFunc
-	// looked is closed when it is first known whether the kinds are served, and what they have, or nobody waits for that any more.
-	looked chan struct{}
-	once   sync.Once
-	doubts chan struct{}
+	// known is closed when it is first known whether the kinds are served, and what they have, or nobody waits for that any more.
+	known   chan struct{}
+	once     sync.Once
+	rechecks chan struct{}
 }
 
 var _ source.SyncingSource = &api{}
@@ -56,7 +56,7 @@ func (c *Cluster) newAPI(mgr manager.Manager, missing, served, patience time.Dur
 	}
 	return &api{
 		cluster: c, mgr: mgr, version: kinds[0].gvk.GroupVersion(), kinds: kinds, missing: missing, served: served, patience: patience, discovery: client,
-		looked: make(chan struct{}), doubts: make(chan struct{}, 1),
+		known: make(chan struct{}), rechecks: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -105,7 +105,7 @@ func (s *store) rivalsFor(kind string, name conflict.Name) []*record {
 // hasLooked reports whether it is known what the API server serves.
 func (a *api) hasLooked() bool {
 	select {
-	case <-a.looked:
+	case <-a.known:
 		return true
 	default:
 		return false
@@ -115,26 +115,26 @@ func (a *api) hasLooked() bool {
 // begin lets the controller start, with a pass over every route, and reports whether nothing did before.
 func (a *api) begin() (first bool) {
 	a.once.Do(func() {
-		close(a.looked)
+		close(a.known)
 		first = true
 	})
 	return first
 }
 
-// doubt lets it look at once.
-func (a *api) doubt() {
+// recheck lets it check at once.
+func (a *api) recheck() {
 	select {
-	case a.doubts <- struct{}{}:
+	case a.rechecks <- struct{}{}:
 	default:
 	}
 }
 
-// Start looks until the operator stops.
+// Start checks until the operator stops.
 func (a *api) Start(ctx context.Context, q queue) error {
 	ctx = ctrl.LoggerInto(ctx, ctrl.LoggerFrom(ctx).WithName("discovery").WithValues("group", a.version.Group))
 	go func() {
 		for failed := false; ctx.Err() == nil; {
-			err := a.look(ctx, q)
+			err := a.check(ctx, q)
 			if err != nil && !failed && ctx.Err() == nil { // once, however long it lasts
 				ctrl.LoggerFrom(ctx).Error(err, "Failed to find out whether CustomResourceDefinitions are installed")
 			}
@@ -145,7 +145,7 @@ func (a *api) Start(ctx context.Context, q queue) error {
 			}
 			select {
 			case <-ctx.Done():
-			case <-a.doubts:
+			case <-a.rechecks:
 			case <-time.After(pause):
 			}
 		}
@@ -153,16 +153,16 @@ func (a *api) Start(ctx context.Context, q queue) error {
 	return nil
 }
 
-// WaitForSync waits for the first look.
+// WaitForSync waits for the first check.
 func (a *api) WaitForSync(ctx context.Context) error {
 	var enough <-chan time.Time
 	if a.patience > 0 {
 		enough = time.After(a.patience)
 	}
 	select {
-	case <-a.looked:
+	case <-a.known:
 		return nil
-	case <-enough: // the look goes on, and triggers a pass over every route
+	case <-enough: // the check goes on, and triggers a pass over every route
 		a.begin()
 		return nil
 	case <-ctx.Done():
@@ -172,8 +172,8 @@ func (a *api) WaitForSync(ctx context.Context) error {
 
 func (a *api) String() string { return a.version.String() }
 
-// look opens a cache when the kinds have arrived, and drops it when they have left.
-func (a *api) look(ctx context.Context, q queue) error {
+// check opens a cache when the kinds have arrived, and drops it when they have left.
+func (a *api) check(ctx context.Context, q queue) error {
 	served, err := a.isServed(ctx)
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (a *api) open(ctx context.Context, q queue) (err error) {
 	found := &rivals{records: map[rivalName][]*record{}}
 	var sources []source.SyncingSource
 	for _, k := range a.kinds {
-		sources = append(sources, source.Kind[client.Object](c, k.newObject(), a.cluster.onObject(k.gvk.Kind, k.concern, found)))
+		sources = append(sources, source.Kind[client.Object](c, k.newObject(), a.cluster.onObject(k.gvk.Kind, k.dependency, found)))
 	}
 	for _, s := range sources {
 		if err := s.Start(ctx, q); err != nil {

@@ -115,7 +115,7 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 	}{
 		{&corev1.Service{}, ownerIndex, ownersOf},
 		{&corev1.Service{}, claimIndex, c.claimsOfService},
-		{&v1alpha1.ExternalRoute{}, routeIndex, c.concernsOf},
+		{&v1alpha1.ExternalRoute{}, routeIndex, c.dependenciesOf},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(ctx, index.object, index.name, index.values); err != nil {
 			return nil, fmt.Errorf("index %T by %s: %w", index.object, index.name, err)
@@ -126,7 +126,7 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 
 // Watch lets a controller watch the cluster. The controller starts when everything that is served has been read.
 func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controller.Controller) error {
-	c.configMaps = c.readMetadata(ctx, mgr.GetAPIReader(), "ConfigMap", "ConfigMaps", c.options.namespaces(), c.onObject("ConfigMap", concernConfigMap, nil))
+	c.configMaps = c.readMetadata(ctx, mgr.GetAPIReader(), "ConfigMap", "ConfigMaps", c.options.namespaces(), c.onObject("ConfigMap", dependsOnConfigMap, nil))
 	c.configMaps.answer() // the controller starts without them
 	sources := []source.Source{
 		source.Func(func(_ context.Context, q queue) error {
@@ -134,7 +134,7 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 			return nil
 		}),
 		source.Kind(c.cache, &v1alpha1.ExternalRoute{}, c.onRoute()),
-		source.Kind[client.Object](c.cache, &corev1.Service{}, c.onObject("Service", concernService, nil)),
+		source.Kind[client.Object](c.cache, &corev1.Service{}, c.onObject("Service", dependsOnService, nil)),
 		c.istio,
 		c.gatewayAPI,
 	}
@@ -155,8 +155,8 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 	})
 }
 
-// DoubtIstio asks the API server at once whether it still serves Istio's kinds: it has refused one of them.
-func (c *Cluster) DoubtIstio() { c.istio.doubt() }
+// RecheckIstio asks the API server at once whether it still serves Istio's kinds: it has refused one of them.
+func (c *Cluster) RecheckIstio() { c.istio.recheck() }
 
 // Reserve decides whether a route may begin to write, and records what it claims then, before any other route is judged. What it claimed before is released.
 func (c *Cluster) Reserve(route *v1alpha1.ExternalRoute, judge func() (claims []conflict.Claim, granted bool)) {

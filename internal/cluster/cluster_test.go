@@ -328,7 +328,7 @@ func TestOneWrongAnswerOfDiscoveryDropsNothing(t *testing.T) {
 	passes := o.woken("web", func() {
 		for range 2 { // the second look begins when the first has ended
 			before := l.discoveries()
-			o.DoubtIstio()
+			o.RecheckIstio()
 			o.until("the operator should look", func() string {
 				if !o.World(o.Context()).IstioInstalled() || o.owned(route)["VirtualService web"] == nil {
 					t.Fatal("Istio's objects were dropped")
@@ -396,7 +396,7 @@ func TestIstioComesAndGoes(t *testing.T) {
 		o.woken("web", func() {}, func() {
 			remove()
 			o.until("Istio should be missing", func() string {
-				o.DoubtIstio()
+				o.RecheckIstio()
 				return installed(o, false)
 			})
 		})

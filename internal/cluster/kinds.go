@@ -20,31 +20,31 @@ type kind struct {
 	gvk       schema.GroupVersionKind
 	newObject func() cached
 	newList   func() list
-	// rivalOf reads what matters of an object of other people, and concern is how routes depend on the names that it claims.
-	rivalOf func(*record) rival
-	concern concern
+	// rivalOf reads what matters of an object of other people, and dependency is how routes depend on the names that it claims.
+	rivalOf    func(*record) rival
+	dependency dependency
 	// claimsOf and decode read an object that a route controls; they are nil for a kind that no route generates. A spec that cannot be read is decoded to an
 	// empty one.
 	claimsOf func(*record) claims
 	decode   func(*record) translate.Object
 }
 
-func newKind[K any](gvk schema.GroupVersionKind, concern concern) kind {
-	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, concern: concern}
+func newKind[K any](gvk schema.GroupVersionKind, dependency dependency) kind {
+	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, dependency: dependency}
 }
 
 // istioKinds are those of Istio that routes generate.
 func istioKinds(clusterDomain string) []kind {
 	return []kind{
-		istioKind(translate.ServiceEntryKind, concernUpstream, clusterDomain,
+		istioKind(translate.ServiceEntryKind, dependsOnUpstream, clusterDomain,
 			func(e *networkingv1.ServiceEntry) (*metav1.ObjectMeta, proto.Message) { return &e.ObjectMeta, &e.Spec },
 			func(e *networkingv1.ServiceEntry) rival { return conflict.ServiceEntryFacts(e) }),
-		istioKind(translate.DestinationRuleKind, concernUpstream, clusterDomain,
+		istioKind(translate.DestinationRuleKind, dependsOnUpstream, clusterDomain,
 			func(d *networkingv1.DestinationRule) (*metav1.ObjectMeta, proto.Message) {
 				return &d.ObjectMeta, &d.Spec
 			},
 			func(d *networkingv1.DestinationRule) rival { return conflict.DestinationRuleFacts(d) }),
-		istioKind(translate.VirtualServiceKind, concernHost, clusterDomain,
+		istioKind(translate.VirtualServiceKind, dependsOnHost, clusterDomain,
 			func(v *networkingv1.VirtualService) (*metav1.ObjectMeta, proto.Message) {
 				return &v.ObjectMeta, &v.Spec
 			},
@@ -58,10 +58,10 @@ type pointer[T any] interface {
 	translate.Object
 }
 
-func istioKind[T any, P pointer[T]](generated translate.Kind, concern concern, clusterDomain string,
+func istioKind[T any, P pointer[T]](generated translate.Kind, dependency dependency, clusterDomain string,
 	parts func(P) (*metav1.ObjectMeta, proto.Message), rivalOf func(P) rival,
 ) kind {
-	k := newKind[T](generated.GVK, concern)
+	k := newKind[T](generated.GVK, dependency)
 	read := func(r *record, repair func(json.RawMessage, proto.Message)) P {
 		o := P(new(T))
 		meta, spec := parts(o)
@@ -107,7 +107,7 @@ func salvage(raw json.RawMessage, spec proto.Message) {
 
 // httpRouteKind is the kind of the Gateway API whose objects may serve Services of the mesh.
 var httpRouteKind = func() kind {
-	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}, concernService)
+	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}, dependsOnService)
 	k.rivalOf = func(r *record) rival { return parentsOf(r) }
 	return k
 }()

@@ -17,48 +17,48 @@ import (
 // routeIndex finds routes by what they depend on.
 const routeIndex = "dependsOn"
 
-// concern is how a route depends on a name.
-type concern string
+// dependency is how a route depends on a name.
+type dependency string
 
 const (
-	concernHost      concern = "host"      // it asks for the host; the name has no namespace, since VirtualServices are for all
-	concernUpstream  concern = "upstream"  // it sends requests to the host
-	concernWaiting   concern = "waiting"   // so it does, and it is refused because of another route or user of the host
-	concernService   concern = "service"   // a Service that is its alias, or that one of its destinations could mean
-	concernConfigMap concern = "configmap" // a ConfigMap of certificate authorities
+	dependsOnHost      dependency = "host"      // it asks for the host; the name has no namespace, since VirtualServices are for all
+	dependsOnUpstream  dependency = "upstream"  // it sends requests to the host
+	waitsForUpstream   dependency = "waiting"   // so it does, and it is refused because of another route or user of the host
+	dependsOnService   dependency = "service"   // a Service that is its alias, or that one of its destinations could mean
+	dependsOnConfigMap dependency = "configmap" // a ConfigMap of certificate authorities
 )
 
 // of is the value of the index for a name.
-func (c concern) of(name conflict.Name) string { return string(c) + " " + valueOf(name) }
+func (c dependency) of(name conflict.Name) string { return string(c) + " " + valueOf(name) }
 
 // valueOf is the value of an index for a name.
 func valueOf(name conflict.Name) string { return name.Namespace + "/" + name.Host }
 
-// concernsOf returns the values under which routeIndex finds a route.
-func (c *Cluster) concernsOf(object client.Object) []string {
+// dependenciesOf returns the values under which routeIndex finds a route.
+func (c *Cluster) dependenciesOf(object client.Object) []string {
 	route, ok := object.(*v1alpha1.ExternalRoute)
 	if !ok {
 		return nil
 	}
 	var values []string
-	add := func(concern concern, namespace, name string) {
-		values = append(values, concern.of(conflict.Name{Namespace: namespace, Host: name}))
+	add := func(dependency dependency, namespace, name string) {
+		values = append(values, dependency.of(conflict.Name{Namespace: namespace, Host: name}))
 	}
 	for _, host := range translate.HostsOf(route, c.options.ClusterDomain) {
-		add(concernHost, "", host)
+		add(dependsOnHost, "", host)
 	}
 	for _, host := range translate.UpstreamsOf(route) {
-		add(concernUpstream, route.Namespace, host)
+		add(dependsOnUpstream, route.Namespace, host)
 		if waits(route) {
-			add(concernWaiting, route.Namespace, host)
+			add(waitsForUpstream, route.Namespace, host)
 		}
 	}
 	references := translate.ReferencesOf(route)
 	for _, key := range references.Services {
-		add(concernService, key.Namespace, key.Name)
+		add(dependsOnService, key.Namespace, key.Name)
 	}
 	for _, name := range references.ConfigMaps {
-		add(concernConfigMap, route.Namespace, name)
+		add(dependsOnConfigMap, route.Namespace, name)
 	}
 	return values
 }
@@ -125,14 +125,14 @@ func (c *Cluster) routeNamed(ctx context.Context, object translate.Key) ([]v1alp
 }
 
 // dependents returns the routes that depend on a name, those of one namespace or, if that is empty, of all.
-func (c *Cluster) dependents(ctx context.Context, namespace string, concern concern, name conflict.Name) ([]v1alpha1.ExternalRoute, error) {
-	return c.routes(ctx, client.InNamespace(namespace), client.MatchingFields{routeIndex: concern.of(name)})
+func (c *Cluster) dependents(ctx context.Context, namespace string, dependency dependency, name conflict.Name) ([]v1alpha1.ExternalRoute, error) {
+	return c.routes(ctx, client.InNamespace(namespace), client.MatchingFields{routeIndex: dependency.of(name)})
 }
 
 // asking returns the routes of a namespace to which it matters who has a claim: those that ask for the host, or wait for the destination.
 func (c *Cluster) asking(ctx context.Context, namespace string, claim conflict.Claim) ([]v1alpha1.ExternalRoute, error) {
 	if claim.Serves {
-		return c.dependents(ctx, namespace, concernHost, conflict.Name{Host: claim.Host})
+		return c.dependents(ctx, namespace, dependsOnHost, conflict.Name{Host: claim.Host})
 	}
-	return c.dependents(ctx, namespace, concernWaiting, conflict.Name{Namespace: namespace, Host: claim.Host})
+	return c.dependents(ctx, namespace, waitsForUpstream, conflict.Name{Namespace: namespace, Host: claim.Host})
 }

@@ -36,9 +36,9 @@ func (w *wakeup) add(routes []v1alpha1.ExternalRoute, err error) {
 	}
 }
 
-// onObject handles objects of a kind, for whose names concern is how routes depend on them. Those of optional APIs are kept as rivals.
-func (c *Cluster) onObject(kind string, concern concern, rivals *rivals) handler.EventHandler {
-	concerned := func(w *wakeup, object client.Object) {
+// onObject handles objects of a kind, for whose names dependency is how routes depend on them. Those of optional APIs are kept as rivals.
+func (c *Cluster) onObject(kind string, dependency dependency, rivals *rivals) handler.EventHandler {
+	addDependents := func(w *wakeup, object client.Object) {
 		key := client.ObjectKeyFromObject(object)
 		if owner := routeOwner(object); owner != nil {
 			w.routes[types.NamespacedName{Namespace: key.Namespace, Name: owner.Name}] = true
@@ -53,7 +53,7 @@ func (c *Cluster) onObject(kind string, concern concern, rivals *rivals) handler
 			}
 		}
 		for _, name := range names {
-			w.add(c.dependents(w.ctx, metav1.NamespaceAll, concern, name))
+			w.add(c.dependents(w.ctx, metav1.NamespaceAll, dependency, name))
 		}
 	}
 	changed := func(ctx context.Context, q queue, before, after client.Object, missed bool) {
@@ -68,7 +68,7 @@ func (c *Cluster) onObject(kind string, concern concern, rivals *rivals) handler
 		c.trigger(ctx, q, func(w *wakeup) {
 			for _, object := range []client.Object{before, after} {
 				if object != nil {
-					concerned(w, object)
+					addDependents(w, object)
 				}
 			}
 		})

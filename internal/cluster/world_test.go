@@ -285,7 +285,7 @@ func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
 	})
 }
 
-// The labels of a namespace concern all of its routes, and no others.
+// The labels of a namespace dependency all of its routes, and no others.
 func TestLabelsOfANamespaceTriggerPassesOverItsRoutes(t *testing.T) {
 	o, other := start(t, namespaceFor(t), nil), namespaceFor(t)
 	o.route("web", simple("web", "api.example.com"))

@@ -144,7 +144,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass, step plan.Step) (client
 		return nil, &replacedMeanwhile{step.Key()}
 	case err != nil:
 		if !terminating(err) && (apierrors.IsNotFound(err) || meta.IsNoMatchError(err)) { // the kind is missing, not the object
-			r.cluster.DoubtIstio()
+			r.cluster.RecheckIstio()
 		}
 		return nil, fmt.Errorf("apply %s: %w", step.Key(), err)
 	case stored(step.Object, manifest, applied, p.route):
