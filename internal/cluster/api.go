@@ -42,7 +42,7 @@ type api struct {
 	filled atomic.Pointer[store]
 	end    context.CancelFunc
 	// known is closed when it is first known whether the kinds are served, and what they have, or nobody waits for that any more.
-	known   chan struct{}
+	known    chan struct{}
 	once     sync.Once
 	rechecks chan struct{}
 }
