@@ -52,7 +52,7 @@ type rule struct {
 
 type rules []rule
 
-// merged are the rules with one entry for each message, in the order of the first field of each.
+// merged are the rules with one entry for each message, in the order of their fields.
 func (all rules) merged() rules {
 	var list rules
 	for _, r := range all {
@@ -61,8 +61,11 @@ func (all rules) merged() rules {
 			list = append(list, r)
 			continue
 		}
-		list[i].paths = append(list[i].paths, r.paths...)
+		if !slices.Contains(list[i].paths, r.paths[0]) {
+			list[i].paths = append(list[i].paths, r.paths[0])
+		}
 	}
+	slices.SortStableFunc(list, func(a, b rule) int { return strings.Compare(a.paths[0], b.paths[0]) })
 	return list
 }
 

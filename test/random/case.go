@@ -174,7 +174,9 @@ func checkRefusal(route *v1alpha1.ExternalRoute, refusal *translate.Refusal) err
 	if refusal.Reason == "" || len(refusal.Problems) == 0 {
 		return errors.New("refused for no reason")
 	}
-	object, err := plain(route)
+	explicit := route.DeepCopy()
+	explicit.Spec.Port = translate.PortOf(route) // its default can be wrong, too
+	object, err := plain(explicit)
 	if err != nil {
 		return err
 	}
