@@ -10,7 +10,7 @@ machine=''
 trap '[[ -z $machine ]] || rm -rf "$machine"' EXIT
 trap 'exit 130' INT TERM
 
-# fetch FOLDER: gets the source. Git reads a repository of another user only if it is told to, at both ends.
+# fetch FOLDER: gets the source. Git reads a repository of another user only with an option, at both ends.
 fetch() {
   if [[ -e $repository/.git ]]; then
     git clone --quiet --upload-pack "git -c safe.directory='*' upload-pack" "$repository" "$1"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# compare.sh [REVISION]: runs the Go benchmarks of this tree and of a revision (main if left out), in turns, so that a machine that others use too is
+# compare.sh [REVISION]: runs the Go benchmarks of this tree and of a revision (defaults to main), in turns, so that a machine that others use too is
 # unjust to both alike, and shows the differences that benchstat believes in. COUNT and BENCHTIME say how often and for how long.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -8,7 +8,7 @@ import (
 
 const mit = `MIT License
 
-Copyright (c) 2026 Somebody
+Copyright (c) 2026 Jane Doe
 
 Permission is hereby granted, free of charge, to any person obtaining a copy
 of this software and associated documentation files (the "Software"), to deal
@@ -56,7 +56,7 @@ func TestJudge(t *testing.T) {
 			licences: map[string][]byte{"LICENSE": []byte(mit + strings.Repeat("You must also send the author a postcard from where you live. ", 20))},
 			want:     "LICENSE is a known licence by",
 		},
-		"words of somebody's own": {licences: map[string][]byte{"LICENSE": []byte("Do what you like with it, but not on Sundays.")}, want: "known licence by 0 % only"},
+		"a licence of their own": {licences: map[string][]byte{"LICENSE": []byte("Do what you like with it, but not on Sundays.")}, want: "known licence by 0 % only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &module{path: "example.com/m", version: "v1.0.0", licences: c.licences}

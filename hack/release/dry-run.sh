@@ -83,7 +83,7 @@ release() {
   }
 }
 
-# stamped COMMAND: the linker finds main.version in it, and something reads it; otherwise it is left out without a word. (The build id tells the flags.)
+# stamped COMMAND: the linker finds main.version in it, and something reads it; otherwise the linker silently omits it. (The build id tells the flags.)
 stamped() {
   for value in v1 v2; do
     CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=$value" -o "$work/stamped-$value" "./cmd/$1"

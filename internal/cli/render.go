@@ -182,7 +182,7 @@ func refused(name, reason string, problems field.ErrorList) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// withAliases takes the Services of a route that may not create them to exist: somebody else does.
+// withAliases assumes that Services exist if the route may not create them.
 func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedName]translate.Service) map[types.NamespacedName]translate.Service {
 	all := map[types.NamespacedName]translate.Service{}
 	for _, key := range translate.ReferencesOf(route).Aliases {

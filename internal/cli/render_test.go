@@ -63,12 +63,12 @@ func TestRender(t *testing.T) {
 		out      []string
 		problems []string
 	}{
-		"a manifest without a namespace goes to default":           {stdin: good, out: []string{"namespace: default"}},
-		"a manifest without a namespace goes to that of the flag":  {stdin: good, args: []string{"-n", "shop"}, out: []string{"namespace: shop"}},
-		"a manifest's own namespace stays":                         {stdin: strings.ReplaceAll(good, "{name: web}", "{name: web, namespace: own}"), args: []string{"-n", "own"}, out: []string{"namespace: own"}},
-		"a mistake is told with its field and exits with an error": {stdin: bad, fails: true, problems: []string{"default/bad", "spec.destinations[0].url"}},
-		"the good one of two is printed all the same":              {stdin: good + "---" + bad, fails: true, out: []string{"kind: VirtualService"}, problems: []string{"default/bad"}},
-		"an unknown field is a mistake":                            {stdin: good + "  host: web\n", fails: true, problems: []string{"spec.host", "unknown field"}},
+		"a manifest without a namespace goes to default":               {stdin: good, out: []string{"namespace: default"}},
+		"a manifest without a namespace goes to that of the flag":      {stdin: good, args: []string{"-n", "shop"}, out: []string{"namespace: shop"}},
+		"a manifest's own namespace stays":                             {stdin: strings.ReplaceAll(good, "{name: web}", "{name: web, namespace: own}"), args: []string{"-n", "own"}, out: []string{"namespace: own"}},
+		"a mistake is reported with its field and exits with an error": {stdin: bad, fails: true, problems: []string{"default/bad", "spec.destinations[0].url"}},
+		"the good one of two is printed all the same":                  {stdin: good + "---" + bad, fails: true, out: []string{"kind: VirtualService"}, problems: []string{"default/bad"}},
+		"an unknown field is a mistake":                                {stdin: good + "  host: web\n", fails: true, problems: []string{"spec.host", "unknown field"}},
 		"what only the translation can say is a mistake, too": {
 			stdin: strings.ReplaceAll(good, "[web]", "[web.other.svc]"), fails: true, problems: []string{"spec.hosts[0]", "Invalid"},
 		},

@@ -1,7 +1,7 @@
 // Package conflict decides who else has what a route asks for, and what Istio would do with both. It is pure: it asks a World about other objects, and knows
 // of translate only the objects that a route generates.
 //
-// Routes are told apart by claims, which their objects make. Objects of other people are judged by Istio's own rules, each with its source; test/mesh compares
+// Claims distinguish routes, which their objects make. Objects of other people are judged by Istio's own rules, each with its source; test/mesh compares
 // these verdicts with istiod's simulation.
 package conflict
 

@@ -46,7 +46,7 @@ func TestObjectsThatBelongToRoutesAreCountedAndNoOthers(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(before)); !slices.Equal(got, kinds) {
 		t.Fatalf("counts %v", got)
 	}
-	s.create(service("somebody-elses", nil, 80))
+	s.create(service("another-clients", nil, 80))
 	s.route("web", simple)
 	s.ready("web")
 	s.until("one more of each kind", func() string {

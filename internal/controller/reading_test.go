@@ -129,7 +129,7 @@ func TestConcurrentlyCreatedObjectsAreNotAdopted(t *testing.T) {
 	}
 	for _, entry := range now.ManagedFields {
 		if entry.Manager == "externalroute" {
-			t.Errorf("the operator wrote to somebody else's Service: %s", entry.FieldsV1)
+			t.Errorf("the operator wrote to another client's Service: %s", entry.FieldsV1)
 		}
 	}
 

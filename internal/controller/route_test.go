@@ -195,7 +195,7 @@ func TestDriftIsRepairedAtOnceAndTold(t *testing.T) {
 	})
 
 	edit(s, s.virtualService("web"), func(v *networkingv1.VirtualService) { v.Labels, v.OwnerReferences = nil, nil })
-	s.refused("web", v1alpha1.ReasonNameConflict) // without owner it is somebody's, as far as anybody can see
+	s.refused("web", v1alpha1.ReasonNameConflict) // without an owner reference it counts as another client's
 	s.delete(s.virtualService("web"))
 	s.ready("web")
 

@@ -120,7 +120,7 @@ func TestAnOperatorKeepsToItsNamespaces(t *testing.T) {
 		t.Errorf("in a namespace that is not watched are %v", left)
 	}
 	if said := other.read("web").Status.Conditions; meta.IsStatusConditionTrue(said, v1alpha1.ConditionReady) {
-		t.Errorf("a route that is not watched is told to be %v", said)
+		t.Errorf("a route that is not watched has the status %v", said)
 	}
 }
 

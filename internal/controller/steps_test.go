@@ -248,13 +248,13 @@ func (s *story) delete(object client.Object) {
 	}
 }
 
-// edit changes an object as somebody else.
+// edit changes an object as another client.
 func edit[T client.Object](s *story, object T, change func(T)) {
 	s.Helper()
 	for range 10 {
 		s.get(object.GetName(), object)
 		change(object)
-		err := s.client.Update(s.Context(), object, client.FieldOwner("somebody"))
+		err := s.client.Update(s.Context(), object, client.FieldOwner("another-client"))
 		if err == nil {
 			return
 		}

@@ -110,7 +110,7 @@ func checkRegex(expression string, path *field.Path) *field.Error {
 // wideEscape finds escapes of characters above \xff: \x{100} and beyond, \400 and beyond.
 var wideEscape = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}|\\[4-7][0-7]{2}`)
 
-// sorted ranges over a map by its keys, so that problems are told in the same order every time.
+// sorted ranges over a map by its keys, so that problems are reported in the same order every time.
 func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
 	return func(yield func(string, V) bool) {
 		for _, key := range slices.Sorted(maps.Keys(m)) {

@@ -19,7 +19,7 @@ import (
 const ExportToAnnotation = "networking.istio.io/exportTo"
 
 // servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry HTTP
-// for the mesh is a refusal: it is somebody's, and never changed.
+// for the mesh is refused: it belongs to another client, and is never changed.
 func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refusal *Refusal) (services Objects, takenOver []string) {
 	for _, a := range aliases {
 		existing, exists := mesh.Services[types.NamespacedName{Namespace: route.Namespace, Name: a.service}]

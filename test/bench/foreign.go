@@ -88,8 +88,8 @@ func (b *bench) measureOneRoute(ctx context.Context, name string, route *v1alpha
 func foreignObject(i int) client.Object {
 	name := fmt.Sprintf("foreign-%05d", i)
 	meta := metav1.ObjectMeta{
-		Name: name, Namespace: spread()[i%namespaces], Labels: map[string]string{"app": name, "team": "somebody"},
-		Annotations: map[string]string{"example.com/description": "An object of somebody else, with the words that people put beside what they write."},
+		Name: name, Namespace: spread()[i%namespaces], Labels: map[string]string{"app": name, "team": "another"},
+		Annotations: map[string]string{"example.com/description": "An object of another team, with a description of usual length."},
 	}
 	host := name + ".example.net"
 	switch i % 3 {

@@ -74,7 +74,7 @@ func readFlags() *settings {
 	s := &settings{routes: sizes{1000, 5000, 10000}}
 	flag.Var(&s.routes, "n", "Numbers of routes, with commas between.")
 	flag.StringVar(&s.services, "services", "both", "The aliases' Services: existing, created (by the operator), or both, one after the other.")
-	flag.Var(&s.steps, "steps", "Steps besides the bulk, with commas between: lone, few, idle, one, drift, restart, failover, edit. If left out, all.")
+	flag.Var(&s.steps, "steps", "Steps besides the bulk, with commas between: lone, few, idle, one, drift, restart, failover, edit. Defaults to all.")
 	flag.IntVar(&s.workers, "workers", 16, "How many requests the bench has on the way at once.")
 	flag.IntVar(&s.lone, "lone", 100, "How many routes are applied one by one.")
 	flag.IntVar(&s.changes, "changes", 50, "How many single changes are made to one of few routes, and to one of all.")
@@ -84,7 +84,7 @@ func readFlags() *settings {
 	flag.DurationVar(&s.idle, "idle", time.Minute, "How long nothing happens while writes are counted.")
 	flag.DurationVar(&s.settle, "settle", 500*time.Millisecond, "The operator's --settle while every route changes its URL; elsewhere it has its default.")
 	flag.DurationVar(&s.timeout, "timeout", 20*time.Minute, "How long one phase may take.")
-	flag.StringVar(&s.manager, "manager", "", "A manager that is built already. If left out, the one of this repository.")
+	flag.StringVar(&s.manager, "manager", "", "Path of a manager binary. Defaults to the one of this repository.")
 	flag.StringVar(&s.arguments, "args", "", "More flags for the manager, with spaces between.")
 	flag.StringVar(&s.json, "json", "", "File for the figures.")
 	flag.StringVar(&s.profiles, "profiles", "", "Folder for the operator's CPU and heap profiles of the bulk phase; the manager must know --pprof-bind-address.")

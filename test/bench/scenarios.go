@@ -378,7 +378,7 @@ func (l *life) drift(ctx context.Context) error {
 		began := time.Now()
 		err := l.parallel(ctx, len(routes), func(ctx context.Context, i int) error {
 			sent[i] = time.Now()
-			return l.rest.Patch(types.MergePatchType).AbsPath(pathOf(virtualServiceKind, routes[i])).Param("fieldManager", "somebody").
+			return l.rest.Patch(types.MergePatchType).AbsPath(pathOf(virtualServiceKind, routes[i])).Param("fieldManager", "another-client").
 				Body([]byte(`{"spec":{"hosts":["drifted"]}}`)).Do(ctx).Error()
 		})
 		if err != nil {
@@ -429,7 +429,7 @@ func (l *life) again(ctx context.Context, name string, arguments ...string) (*ph
 	return p, errors.Join(err, <-profiled)
 }
 
-// failover stops the leader while a second replica stands by, some times, and edits a route: when that is Ready, somebody else has taken over. (To ask the
+// failover stops the leader while a second replica stands by, some times, and edits a route: when that is Ready, another replica has taken over. (To ask the
 // new leader for its metrics would take a part of the time that is measured.)
 func (l *life) failover(ctx context.Context) error {
 	var ends, reactions []time.Duration

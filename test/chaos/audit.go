@@ -27,7 +27,7 @@ const (
 	lost           = "lost"            // a route wants it, and it is not there
 	wrong          = "wrong"           // it is there, and not as the route wants it
 	leftOver       = "left over"       // it is generated, and no route wants it
-	foreignTouched = "foreign touched" // it is somebody else's, and was changed
+	foreignTouched = "foreign touched" // another client's object was changed
 	untrue         = "untrue"          // a status does not say what is
 	dangling       = "dangling"        // a VirtualService leads nowhere
 	hot            = "hot"             // the operator writes more than it should

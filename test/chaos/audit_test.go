@@ -132,13 +132,13 @@ var plantedFaults = map[string]planted{
 		},
 		[]finding{{leftOver, "ExternalRoute"}},
 	},
-	"somebody else's object is changed": {
+	"another client's object is changed": {
 		func(ctx context.Context, r *run) error {
 			return r.patchForeign(ctx, `{"spec":{"hosts":["other.example.org"]}}`)
 		},
 		[]finding{{foreignTouched, "VirtualService"}},
 	},
-	"somebody else's object is changed and changed back": {
+	"another client's object is changed and changed back": {
 		func(ctx context.Context, r *run) error {
 			if err := r.patchForeign(ctx, `{"metadata":{"labels":{"passing":"by"}}}`); err != nil {
 				return err
@@ -147,13 +147,13 @@ var plantedFaults = map[string]planted{
 		},
 		[]finding{{foreignTouched, "VirtualService"}},
 	},
-	"somebody else's object is deleted": {
+	"another client's object is deleted": {
 		func(ctx context.Context, r *run) error {
 			return r.Delete(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: r.namespace, Name: "route-90"}})
 		},
 		[]finding{{foreignTouched, "Service"}},
 	},
-	"somebody else's object is taken for ours": {
+	"another client's object is taken for ours": {
 		func(ctx context.Context, r *run) error {
 			return r.patchForeign(ctx, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"externalroute"}}}`)
 		},

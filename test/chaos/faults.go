@@ -148,7 +148,7 @@ func refusedRequests(ctx context.Context, r *run) error {
 	return err
 }
 
-// lateAnswers lets the answers to the operator's writes come later than the news of what became of the object: somebody deletes it at once.
+// lateAnswers lets the answers to the operator's writes come later than the news of what became of the object: another client deletes it at once.
 func lateAnswers(ctx context.Context, r *run) error {
 	proxy, err := r.behindProxy(ctx)
 	if err != nil {

@@ -120,7 +120,7 @@ func leaderKilled(ctx context.Context, r *run) error {
 	return nil
 }
 
-// nextLeader waits until somebody else leads.
+// nextLeader waits until another replica leads.
 func (r *run) nextLeader(ctx context.Context, last string) (holder string, err error) {
 	err = r.await(ctx, "a leader", func(ctx context.Context) (bool, error) {
 		var leases coordinationv1.LeaseList

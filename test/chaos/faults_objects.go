@@ -27,7 +27,7 @@ import (
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
-// fightingWriter lets somebody else, who owns the same fields, write other specs and labels into the generated objects, again and again.
+// fightingWriter lets another client, which owns the same fields, write other specs and labels into the generated objects, again and again.
 func fightingWriter(ctx context.Context, r *run) error {
 	fights := 0
 	err := r.meanwhile(ctx, 10*busily, func() error {
@@ -56,7 +56,7 @@ func fightingWriter(ctx context.Context, r *run) error {
 	return err
 }
 
-// stubbornWriter lets somebody else set one object back as soon as the operator has repaired it: another controller that wants the same field.
+// stubbornWriter lets another client set one object back as soon as the operator has repaired it: another controller that wants the same field.
 func stubbornWriter(ctx context.Context, r *run) error {
 	objects, err := r.list(ctx, client.InNamespace(r.namespace))
 	if err != nil {

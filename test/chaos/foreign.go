@@ -30,7 +30,7 @@ func (c *cluster) plantForeign(ctx context.Context, namespace string, random *ra
 	meta := func(name string) metav1.ObjectMeta {
 		m := metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{"team": fmt.Sprintf("t%d", random.IntN(1000))}}
 		if random.IntN(2) == 0 {
-			m.Labels["app.kubernetes.io/managed-by"] = "somebody-else"
+			m.Labels["app.kubernetes.io/managed-by"] = "another-client"
 		}
 		if random.IntN(2) == 0 {
 			m.Annotations = map[string]string{"note": fmt.Sprint(random.Uint64())}

@@ -37,7 +37,7 @@ func nameOf(i int) string { return fmt.Sprintf("route-%02d", i) }
 // The hosts of a route follow from its number, so that no two routes want the same.
 const kinds = 4
 
-// draw draws a route. One of four serves a Service of somebody else's and one upgrades a host in place. Upstreams are shared with other routes.
+// draw draws a route. One of four serves a Service of another client and one upgrades a host in place. Upstreams are shared with other routes.
 func (u *user) draw(i int) *v1alpha1.ExternalRoute {
 	route := &v1alpha1.ExternalRoute{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ExternalRoute"},
@@ -128,7 +128,7 @@ func (u *user) clear(ctx context.Context) error {
 	return nil
 }
 
-// busy acts again and again, with a pause of its own choice in between, until it is told to stop.
+// busy acts again and again, with a pause of its own choice in between, until stop is closed.
 func (u *user) busy(ctx context.Context, stop <-chan struct{}, pause time.Duration) error {
 	for {
 		if err := u.act(ctx); err != nil {

@@ -35,7 +35,7 @@ type run struct {
 	before snapshot
 	writes *writes
 	wrote  int // by the operator
-	// repairs is how often somebody else broke something or the operator was started anew; each may cost writes.
+	// repairs is how often another client broke something or the operator restarted; each may cost writes.
 	repairs  int
 	findings []finding
 	ends     []func()
@@ -233,7 +233,7 @@ func (r *run) watchRest(ctx context.Context) error {
 		return err
 	}
 	if len(others) > 0 { // the garbage collector, say
-		r.say("somebody else wrote, though the user did nothing: %v", others)
+		r.say("another client wrote, although the user did nothing: %v", others)
 		return r.watchRest(ctx)
 	}
 	times := map[write]int{}

@@ -78,7 +78,7 @@ func TestARelease(t *testing.T) {
 	c.helmWaitsForRoutes(t)
 }
 
-// helmWaitsForRoutes installs a chart of somebody's that holds a route: Helm returns when it works, and says at once why it never will.
+// helmWaitsForRoutes installs another chart, which holds a route: Helm returns when it works, and says at once why it never will.
 func (c *cluster) helmWaitsForRoutes(t *testing.T) {
 	t.Helper()
 	folder := t.TempDir()

@@ -67,10 +67,10 @@ func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
 		manifests []byte
 		want      map[string]rights
 	}{
-		"config/default":             {kustomize(t, "config/default"), shipped},
-		"the chart":                  {render(t), shipped},
-		"the chart, some namespaces": {render(t, valuesOf("namespaces")), inSomeNamespaces},
-		"the chart, somebody else's": {render(t, valuesOf("least")), map[string]rights{}},
+		"config/default":                       {kustomize(t, "config/default"), shipped},
+		"the chart":                            {render(t), shipped},
+		"the chart, some namespaces":           {render(t, valuesOf("namespaces")), inSomeNamespaces},
+		"the chart, for a user without rights": {render(t, valuesOf("least")), map[string]rights{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := map[string]rights{}

@@ -25,9 +25,9 @@ type Options struct {
 	// ExternalRoute installs the CRDs of this project, Istio those of Istio. What is installed later works at once too, but the garbage collector
 	// sees it only within half a minute.
 	ExternalRoute, Istio bool
-	// Address is where the API server listens. If left out, a loopback address.
+	// Address is where the API server listens. Defaults to a loopback address.
 	Address string
-	// Dir is a folder for kubeconfigs and logs, which stays. If left out, a temporary one, which Stop removes.
+	// Dir is a folder for kubeconfigs and logs, which stays. Defaults to a temporary one, which Stop removes.
 	Dir string
 }
 

@@ -107,7 +107,7 @@ func (c *ControlPlane) processOf(name string) (int, error) {
 	return 0, fmt.Errorf("find %s: it does not run", name)
 }
 
-// awaitEnd waits until a process is gone and somebody has asked how it ended: until then its port may be taken.
+// awaitEnd waits until a process is gone and its parent has waited for it: until then its port may be taken.
 func (c *ControlPlane) awaitEnd(pid int) error {
 	return wait.PollUntilContextTimeout(context.Background(), 10*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
 		return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), nil

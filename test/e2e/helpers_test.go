@@ -116,7 +116,7 @@ func request(t *testing.T, method, url, body string) *http.Request {
 	return r
 }
 
-// same fails the test when a value is not as wanted.
+// same fails the test when two values differ.
 func same[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {

@@ -18,7 +18,7 @@ import (
 func TestOnlyTheRightServerIsSpokenTo(t *testing.T) {
 	const namespace = "impostors"
 	tomorrow, yesterday := time.Now().AddDate(0, 0, 1), time.Now().AddDate(0, 0, -1)
-	foreign, err := bench.NewAuthority("somebody else's")
+	foreign, err := bench.NewAuthority("another authority")
 	if err != nil {
 		t.Fatal(err)
 	}

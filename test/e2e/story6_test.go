@@ -43,7 +43,7 @@ func TestNeighbours(t *testing.T) {
 		}
 		encrypted(t, host)
 	})
-	t.Run("a third namespace is told nothing", func(t *testing.T) {
+	t.Run("a third namespace receives nothing", func(t *testing.T) {
 		same(t, "what its sidecar knows", knows(t, bystander), before)
 	})
 }
@@ -61,7 +61,7 @@ func TestARival(t *testing.T) {
 	app := begin(t, namespace)
 	applyText(t, namespace, "{apiVersion: v1, kind: Service, metadata: {name: webserver}, spec: {ports: [{name: http, port: 80}]}}")
 
-	t.Run("an older VirtualService of somebody else goes on serving", func(t *testing.T) {
+	t.Run("an older VirtualService of another client continues to serve", func(t *testing.T) {
 		apply(t, namespace, "rival.yaml")
 		answers(t, app, "http://webserver/", "by hand")
 		nextSecond(t)

@@ -36,7 +36,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// What one more route costs the mesh: a sidecar of its own namespace hears of it as often, and as much, as of objects that somebody wrote by hand to say
+// What one more route costs the mesh: a sidecar of its own namespace hears of it as often, and as much, as of objects written by hand to say
 // the same. A sidecar of another namespace hears nothing.
 func TestTheCostOfOneMoreRoute(t *testing.T) {
 	generated := readText(t, filepath.Join(goldenFolders, "smallest", "want.yaml"))

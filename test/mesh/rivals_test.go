@@ -28,7 +28,7 @@ const rivalPairs = 100
 // name is lost, and endpoints are put together or not by the names of their ports too.
 var stricter = regexp.MustCompile("protocol|subset of the same name|endpoints")
 
-// rivals is a line of test/rivals: a route's objects, somebody else's, and whether the operator calls them rivals.
+// rivals is a line of test/rivals: a route's objects, another client's, and whether the operator calls them rivals.
 type rivals struct {
 	Namespace string                       `json:"namespace"`
 	Host      string                       `json:"host"`
@@ -135,7 +135,7 @@ func (p *rivals) seenAtHome() bool {
 	return home && p.Rival[0].GetNamespace() == p.Namespace
 }
 
-// rivalsGround is what a rival stands on without us: a DestinationRule needs somebody's ServiceEntry.
+// rivalsGround is what a rival needs without the route's objects: a DestinationRule needs a ServiceEntry.
 func (p *rivals) rivalsGround() []*unstructured.Unstructured {
 	if p.Kind != "DestinationRule" {
 		return nil

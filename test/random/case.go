@@ -24,7 +24,7 @@ import (
 
 // Generator draws routes.
 type Generator struct {
-	// Namespace is that of all routes. If left out, each has its own.
+	// Namespace is that of all routes. Defaults to one for each.
 	Namespace string
 
 	spec  *node

@@ -1,4 +1,4 @@
-// Command rivals prints random pairs of a route and somebody else's object, or another route, with the verdict of internal/conflict: one JSON object a
+// Command rivals prints random pairs of a route and another client's object, or another route, with the verdict of internal/conflict: one JSON object a
 // line, for tests that hold the verdicts against what istiod makes of both. Every pair has namespaces and hosts of its own.
 //
 //	go run ./test/rivals -seed 1 -pairs 3 | jq .

@@ -245,7 +245,7 @@ func (a *App) Fresh(ctx context.Context, url string) Response {
 	return a.Get(ctx, url)
 }
 
-// Until sends GET requests until one is answered as wanted, and returns that answer, or the last one with false if it takes too long.
+// Until sends GET requests until an answer satisfies the test, and returns that answer, or the last one with false if it takes too long.
 func (a *App) Until(ctx context.Context, url string, wanted func(Response) bool) (Response, bool) {
 	var last Response
 	err := eventually(ctx, url, func() error {

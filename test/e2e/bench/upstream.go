@@ -26,12 +26,12 @@ type Upstream struct {
 	Host        string // its name in DNS, and what it answers to
 	Port        int
 	Plain       bool             // it speaks HTTP without TLS, on port 80 by default
-	Certificate *tls.Certificate // if left out, one for the host by the bench's authority
+	Certificate *tls.Certificate // defaults to one for the host by the bench's authority
 	TLS         *tls.Config      // what else its TLS does
 	Handler     http.Handler     // answers in place of the default
 	Unlisted    bool             // DNS does not know it
 
-	Address string // where it is; if left out, an address of its own
+	Address string // where it listens; defaults to an address of its own
 
 	mu        sync.Mutex
 	requests  []Request

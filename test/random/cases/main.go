@@ -35,7 +35,7 @@ type result struct {
 func main() {
 	from := flag.Int("from", 0, "the first seed")
 	seeds := flag.Int("seeds", 1000, "how many seeds to try; those whose route the API server refuses print nothing")
-	namespace := flag.String("namespace", "", "the namespace of all routes; if left out, each has its own")
+	namespace := flag.String("namespace", "", "Namespace of all routes. Defaults to one for each.")
 	bare := flag.Bool("bare", false, "in a mesh without anything else, all references resolved")
 	regexes := flag.Bool("regexes", false, "routes that match by regular expressions only, without those that are refused")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many to draw at once; with 1, they come in order")
