@@ -22,8 +22,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/metrics.md from what the operator tells now")
 
-// healthy are the conditions of a route with which all is well.
-var healthy = map[string]string{"Accepted": "True Accepted", "Programmed": "True Programmed", "Ready": "True Programmed"}
+// healthy are the conditions of a route with which all is well, in a namespace that nobody has labelled.
+var healthy = map[string]string{
+	"Accepted": "True Accepted", "Programmed": "True Programmed", "Ready": "True Programmed", "MeshEnrolled": "False NamespaceNotEnrolled",
+}
 
 func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
 	s := tell(t)
@@ -34,6 +36,7 @@ func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
 	s.refused("web", v1alpha1.ReasonInvalid)
 	s.tells("the mistake", map[string]string{
 		"Accepted": "False Invalid", "Programmed": "False NotAccepted", "Ready": "False Invalid", "Stalled": "True Invalid",
+		"MeshEnrolled": "False NamespaceNotEnrolled",
 	})
 	s.delete(s.read("web"))
 	s.tells("nothing of a route that is gone", map[string]string{})
