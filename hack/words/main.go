@@ -40,7 +40,7 @@ func run() ([]hit, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := exec.Command("git", "ls-files", "-z").Output() //nolint:noctx // it ends with the program
+	files, err := exec.Command("git", "ls-files", "-z").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list files (is this a git checkout that git trusts?): %w", err)
 	}
