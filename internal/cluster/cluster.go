@@ -1,8 +1,8 @@
 // Package cluster answers what exists: the objects of routes, those of other people, and the APIs that are served. Its answers come from caches, and it
 // triggers a pass over each route for which an answer has changed. It decides nothing and writes nothing.
 //
-// Caches of controller-runtime hold everything. The manager's has routes, Services and the metadata of ConfigMaps and namespaces. The APIs that may be installed later than
-// the operator (Istio's, Gateway API) have a cache each, which lives as long as their CustomResourceDefinitions.
+// Caches of controller-runtime hold everything. The manager's has routes, Services and the metadata of ConfigMaps and namespaces. The APIs that may be
+// installed later than the operator (Istio's, Gateway API) have a cache each, which lives as long as their CustomResourceDefinitions.
 package cluster
 
 import (

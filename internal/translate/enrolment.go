@@ -26,7 +26,8 @@ func Enrolment(labels map[string]string) metav1.Condition {
 			Message: "The namespace's labels inject sidecars into its pods.",
 		}
 	}
-	reason, problem, fix := v1alpha1.ReasonNamespaceNotEnrolled, "", ""
+	reason := v1alpha1.ReasonNamespaceNotEnrolled
+	var problem, fix string
 	switch {
 	case labels[dataplaneModeLabel] == "ambient":
 		reason = v1alpha1.ReasonWaypointNeeded
