@@ -53,16 +53,16 @@ type rule struct {
 type rules []rule
 
 // merged are the rules with one entry for each message, in the order of their fields.
-func (all rules) merged() rules {
+func (r rules) merged() rules {
 	var list rules
-	for _, r := range all {
-		i := slices.IndexFunc(list, func(other rule) bool { return other.message == r.message })
+	for _, one := range r {
+		i := slices.IndexFunc(list, func(other rule) bool { return other.message == one.message })
 		if i < 0 {
-			list = append(list, r)
+			list = append(list, one)
 			continue
 		}
-		if !slices.Contains(list[i].paths, r.paths[0]) {
-			list[i].paths = append(list[i].paths, r.paths[0])
+		if !slices.Contains(list[i].paths, one.paths[0]) {
+			list[i].paths = append(list[i].paths, one.paths[0])
 		}
 	}
 	slices.SortStableFunc(list, func(a, b rule) int { return strings.Compare(a.paths[0], b.paths[0]) })

@@ -30,9 +30,9 @@ func (r *Reconciler) recordReadyTransition(route *v1alpha1.ExternalRoute, before
 }
 
 func (r *Reconciler) recordRepair(route *v1alpha1.ExternalRoute, step plan.Step) {
-	what := "differed from what the route asks for, and was updated"
+	what := "differed from the route: the operator updated it"
 	if !step.Exists {
-		what = "was missing, and was created again"
+		what = "was missing: the operator created it again"
 	}
 	r.record(route, step.Object, corev1.EventTypeWarning, "Repaired", fmt.Sprintf("%s %s", step.Key(), what))
 }

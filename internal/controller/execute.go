@@ -234,7 +234,8 @@ func (r *Reconciler) releaseTaken(ctx context.Context, p *pass) error {
 		}
 		p.mute = true
 		p.state.wrote(key, free.ResourceVersion, p.now)
-		r.record(p.route, free, corev1.EventTypeNormal, "Released", fmt.Sprintf("Service %s has a selector now: it belongs to whoever set it", service.Name))
+		r.record(p.route, free, corev1.EventTypeNormal, "Released", fmt.Sprintf(
+			"Another client set a selector on Service %s: the operator no longer manages it", service.Name))
 	}
 	return nil
 }

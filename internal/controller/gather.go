@@ -171,7 +171,7 @@ var istioNotInstalled = plan.Condition{
 func notAccepted(stands bool) plan.Condition {
 	message := "The spec is not accepted, and nothing is programmed."
 	if stands {
-		message = "The spec is not accepted; the objects of the last good one stay and go on serving, unrepaired."
+		message = "The spec is not accepted. The objects of the last accepted spec keep serving, and the operator does not repair them."
 	}
 	return plan.Condition{Reason: v1alpha1.ReasonNotAccepted, Message: message}
 }
@@ -180,7 +180,7 @@ func unreadConfigMaps(k cluster.Knowledge) string {
 	if k.Why == "" {
 		return "The operator has not read the ConfigMaps of the cluster yet."
 	}
-	return fmt.Sprintf("The operator cannot read ConfigMaps, and does not know whether the CA certificates of the route exist: %s.", k.Why)
+	return fmt.Sprintf("The operator cannot read ConfigMaps to check that the CA certificates of the route exist: %s.", k.Why)
 }
 
 // taken are generated Services that another client has given a selector.

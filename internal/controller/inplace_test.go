@@ -80,7 +80,7 @@ func TestAnotherServiceEntryThatDeclaresThePlainPortIsARival(t *testing.T) {
 	s.notice()
 	s.route("api", inPlace)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ServiceEntry "+s.namespace+"/theirs", "take port 80 out of it")
+	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ServiceEntry "+s.namespace+"/theirs", "Remove port 80 from it")
 	s.only("ServiceEntry/theirs")
 	s.quiet()
 	s.delete(entry)
@@ -90,7 +90,7 @@ func TestAnotherServiceEntryThatDeclaresThePlainPortIsARival(t *testing.T) {
 	entry.Spec.DeepCopyInto(&younger.Spec)
 	s.create(younger)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "ServiceEntry "+s.namespace+"/younger", "take port 80 out of it")
+	s.says("api", v1alpha1.ConditionAccepted, "ServiceEntry "+s.namespace+"/younger", "Remove port 80 from it")
 	edit(s, younger, func(e *networkingv1.ServiceEntry) { e.Spec.Ports = e.Spec.Ports[1:] })
 	s.ready("api")
 }

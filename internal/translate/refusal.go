@@ -21,7 +21,7 @@ type Refusal struct {
 type Effect int
 
 const (
-	// Keep leaves the objects as they are, so that they go on serving: the user made a mistake, or there is a conflict.
+	// Keep leaves the objects as they are, so that they keep serving: the spec is invalid or in conflict.
 	Keep Effect = iota
 	// Withdraw deletes the objects: the route is not allowed any more.
 	Withdraw
@@ -78,7 +78,7 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	}
 	return append(conditions, metav1.Condition{
 		Type: v1alpha1.ConditionDirectHTTPS, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonHostScopedTLS,
-		Message: fmt.Sprintf("tls.scope is Host: workloads of this namespace that call https://%s directly send TLS in TLS and fail. Use tls.scope Route to avoid it.",
-			strings.Join(translation.HostScoped, ", https://")),
+		Message: fmt.Sprintf("tls.scope is Host: workloads of this namespace that call https://%s directly send TLS in TLS and fail. "+
+			"Use tls.scope Route to avoid it.", strings.Join(translation.HostScoped, ", https://")),
 	})
 }
