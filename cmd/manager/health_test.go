@@ -21,7 +21,7 @@ import (
 )
 
 // A worker that never gives an item back is what a restart heals. The queue is a real one, which measures itself.
-func TestAStuckWorkerIsUnhealthy(t *testing.T) {
+func TestStuckWorkerIsUnhealthy(t *testing.T) {
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.DefaultTypedControllerRateLimiter[string](),
 		workqueue.TypedRateLimitingQueueConfig[string]{Name: "stuck"},

@@ -133,7 +133,7 @@ func (o *operator) owned(route *v1alpha1.ExternalRoute) map[string]translate.Obj
 	return objects
 }
 
-func TestAnUnreadableObjectOfARouteIsItsOwnStill(t *testing.T) {
+func TestUnreadableObjectIsStillOwned(t *testing.T) {
 	o := start(t, namespaceFor(t), nil)
 	route := o.route("web", simple("web", "web.example.com"))
 	object := o.create(istio("VirtualService", "web", route, "{hosts: [web], http: 5}"))
@@ -147,7 +147,7 @@ func TestAnUnreadableObjectOfARouteIsItsOwnStill(t *testing.T) {
 	}
 }
 
-func TestAnObjectWithoutItsLabelIsOwnedStill(t *testing.T) {
+func TestObjectWithoutLabelIsStillOwned(t *testing.T) {
 	o := start(t, namespaceFor(t), nil)
 	route := o.route("web", simple("web", "web.example.com"))
 	object := o.create(istio("ServiceEntry", "web", route, "{hosts: [web.example.com]}"))
@@ -210,7 +210,7 @@ func (l *liar) discoveries() int {
 }
 
 // An older release may not have granted the right to list an optional kind. It holds nobody up, whether the cluster serves it or not.
-func TestAnOptionalKindNeedsNoRightToListIt(t *testing.T) {
+func TestOptionalKindNeedsNoListPermission(t *testing.T) {
 	const user = "an-older-release"
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: user}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{v1alpha1.SchemeGroupVersion.Group, networkingv1.SchemeGroupVersion.Group, ""}, Resources: []string{"*"}, Verbs: []string{"list", "watch"}},
@@ -299,7 +299,7 @@ func TestExpectations(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatIsHandedOverIsReadWhole(t *testing.T) {
+func TestHandedOverObjectIsReadWhole(t *testing.T) {
 	o := start(t, namespaceFor(t), nil)
 	object := parse(t, o.namespace, istio("VirtualService", "web", nil, "{hosts: [web], http: [{route: [{destination: {host: old.example.com}}]}]}"))
 	object.SetAnnotations(map[string]string{v1alpha1.AdoptAnnotation: "web"})

@@ -148,7 +148,7 @@ func TestAsking(t *testing.T) {
 	}
 }
 
-func TestOfRoutesThatBeginAtOnceOneBegins(t *testing.T) {
+func TestConcurrentRoutesOfOneHostStartOnce(t *testing.T) {
 	o := start(t, namespaceFor(t), nil)
 	claim := conflict.HostClaim(o.namespace, "web."+o.namespace+".svc.cluster.local", 80, nil)
 	begin := func() int32 {
@@ -184,7 +184,7 @@ func TestOfRoutesThatBeginAtOnceOneBegins(t *testing.T) {
 	}
 }
 
-func TestAChangeTriggersPassesOverTheRoutesThatItConcerns(t *testing.T) {
+func TestChangeReconcilesDependentRoutes(t *testing.T) {
 	o := start(t, namespaceFor(t), nil)
 	sentinel := o.route("sentinel", simple("sentinel", "sentinel.example.com"))
 	web := o.route("web", simple("web", "api.example.com"))

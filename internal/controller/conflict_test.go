@@ -66,7 +66,7 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 	s.quiet()
 }
 
-func TestARouteThatIsRefusedForWhatItIsHoldsNobodyUp(t *testing.T) {
+func TestInvalidRouteBlocksNoOtherRoute(t *testing.T) {
 	s := tell(t)
 	s.create(service("web", nil, 8080))
 	s.notice()
@@ -79,7 +79,7 @@ func TestARouteThatIsRefusedForWhatItIsHoldsNobodyUp(t *testing.T) {
 	s.says("older", v1alpha1.ConditionAccepted, "spec.hosts[0]", "younger")
 }
 
-func TestRoutesMadeAtOnceShareNoHost(t *testing.T) {
+func TestConcurrentRoutesShareNoHost(t *testing.T) {
 	s := tell(t)
 	const routes = 12
 	for i := range routes {
@@ -123,7 +123,7 @@ func conditionIs(route *v1alpha1.ExternalRoute, condition string, value metav1.C
 	return false
 }
 
-func TestAVirtualServiceOfSomebodyElseIsARivalWhereIstioPrefersIt(t *testing.T) {
+func TestForeignVirtualServiceConflictsIfIstioPrefersIt(t *testing.T) {
 	s := tell(t)
 	s.create(virtualService("theirs", ".", "web"))
 	s.notice()
@@ -154,7 +154,7 @@ func cmpLen(want int, list []string) string {
 	return ""
 }
 
-func TestAHostUsedByItsRealNameIsDecidedByNobodyElse(t *testing.T) {
+func TestForeignObjectsOfARealHostConflict(t *testing.T) {
 	s := tell(t)
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name = "theirs"
@@ -202,7 +202,7 @@ func TestScopeHostCannotBeShared(t *testing.T) {
 	s.ready("third")
 }
 
-func TestAfterARestartARouteKeepsWhatItServes(t *testing.T) {
+func TestRestartKeepsServedHosts(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -296,7 +296,7 @@ func TestIstioGoesAndComesBack(t *testing.T) {
 	}
 }
 
-func TestANamespaceGoesWithItsRoutes(t *testing.T) {
+func TestNamespaceWithRoutesCanBeDeleted(t *testing.T) {
 	s := tell(t)
 	for i := range 5 {
 		s.route(fmt.Sprintf("web-%d", i), fmt.Sprintf("hosts: [web-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))

@@ -258,7 +258,7 @@ func times(status v1alpha1.ExternalRouteStatus) v1alpha1.ExternalRouteStatus {
 }
 
 // What is refused because the namespace is being deleted is no failure, and no event is sent that would be refused as well.
-func TestNamespaceThatIsBeingDeletedIsNoFailure(t *testing.T) {
+func TestTerminatingNamespaceIsNoFailure(t *testing.T) {
 	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ func (s *story) ports(host string) []string {
 	return ports
 }
 
-func TestThePlainPortOfAHostInPlaceLeadsNowhere(t *testing.T) {
+func TestPlainPortInPlaceLeadsNowhere(t *testing.T) {
 	s := tell(t)
 	s.route("api", inPlace)
 	s.ready("api")
@@ -46,7 +46,7 @@ func TestThePlainPortOfAHostInPlaceLeadsNowhere(t *testing.T) {
 	s.quiet()
 }
 
-func TestAnotherRouteThatDeclaresThePlainPortWaits(t *testing.T) {
+func TestRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	s := tell(t)
 	s.route("api", inPlace)
 	api := s.ready("api")
@@ -68,7 +68,7 @@ func TestAnotherRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	s.ready("api") // by itself, when the entry of the plain port is gone
 }
 
-func TestAnotherServiceEntryThatDeclaresThePlainPortIsARival(t *testing.T) {
+func TestServiceEntryThatDeclaresThePlainPortConflicts(t *testing.T) {
 	s := tell(t)
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name = "theirs" // as Istio's own egress task has it

@@ -27,7 +27,7 @@ var healthy = map[string]string{
 	"Accepted": "True Accepted", "Programmed": "True Programmed", "Ready": "True Programmed", "MeshEnrolled": "False NamespaceNotEnrolled",
 }
 
-func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
+func TestSeriesFollowTheirRoute(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -42,7 +42,7 @@ func TestTheSeriesOfARouteFollowItAndGoWithIt(t *testing.T) {
 	s.tells("nothing of a route that is gone", map[string]string{})
 }
 
-func TestObjectsThatBelongToRoutesAreCountedAndNoOthers(t *testing.T) {
+func TestOnlyGeneratedObjectsAreCounted(t *testing.T) {
 	s := tellAlone(t)
 	kinds := []string{"DestinationRule", "Service", "ServiceEntry", "VirtualService"}
 	before := values(t, "externalroute_managed_objects")
@@ -141,7 +141,7 @@ func TestEditsAreTimedUntilTheirObjectsStand(t *testing.T) {
 }
 
 // Tests start several managers in one process, and so may others.
-func TestTheMetricsAreOfOneManagerAndEndWithIt(t *testing.T) {
+func TestMetricsEndWithTheirManager(t *testing.T) {
 	s := tell(t)
 	second := &cluster{plane: s.plane, client: s.client, operator: s.operator, requests: s.requests, clock: s.clock}
 	if err := second.startOperator(); err != nil {
@@ -185,7 +185,7 @@ var examples = map[string]string{
 	"externalroute_edit_to_programmed_seconds": `histogram_quantile(0.95, sum by (le) (rate(externalroute_edit_to_programmed_seconds_bucket[5m])))`,
 }
 
-func TestTheDocumentSaysWhatTheOperatorTells(t *testing.T) {
+func TestMetricsPageListsEveryMetric(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")

@@ -25,7 +25,7 @@ import (
 )
 
 // The cache lags behind the operator's own writes, as on a busy machine. The operator takes nothing for missing because of that, and writes nothing twice.
-func TestALaggingCacheCausesNoWrites(t *testing.T) {
+func TestLaggingCacheCausesNoWrites(t *testing.T) {
 	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
 	if err != nil {
 		t.Fatal(err)

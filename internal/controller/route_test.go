@@ -23,7 +23,7 @@ hosts: [web]
 destinations:
 - url: https://api.example.com/v1`
 
-func TestARouteWithItsAliasServiceTakesFiveWrites(t *testing.T) {
+func TestNewRouteWithAliasServiceTakesFiveWrites(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	route := s.ready("web")
@@ -53,7 +53,7 @@ func TestARouteWithItsAliasServiceTakesFiveWrites(t *testing.T) {
 	}
 }
 
-func TestRouteWithAnExistingServiceLeavesTheServiceAlone(t *testing.T) {
+func TestExistingServiceIsNotChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		selector map[string]string
 		accepted string
@@ -120,7 +120,7 @@ func TestNewRouteOntoTrafficIsAMove(t *testing.T) {
 	}
 }
 
-func TestARestartWritesNothing(t *testing.T) {
+func TestRestartWritesNothing(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.route("other", "hosts: [other]\ndestinations: [{url: 'https://other.example.com'}]")
@@ -139,7 +139,7 @@ func TestARestartWritesNothing(t *testing.T) {
 	s.quiet()
 }
 
-func TestDeletingARouteLeavesNothingBehind(t *testing.T) {
+func TestDeletedRouteLeavesNoObjects(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.delete(s.ready("web"))
@@ -176,7 +176,7 @@ destinations:
 	s.quiet()
 }
 
-func TestDriftIsRepairedAtOnceAndTold(t *testing.T) {
+func TestDriftIsRepairedAndReported(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -215,7 +215,7 @@ func TestDriftIsRepairedAtOnceAndTold(t *testing.T) {
 	s.quiet()
 }
 
-func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
+func TestForeignObjectIsNeverChanged(t *testing.T) {
 	s := tell(t)
 	foreign := &networkingv1.VirtualService{}
 	foreign.Name = "web"
@@ -242,7 +242,7 @@ func TestAnObjectOfSomebodyElseIsNeverTouched(t *testing.T) {
 	s.ready("web")
 }
 
-func TestAnObjectThatIsHandedOverIsAdopted(t *testing.T) {
+func TestHandedOverObjectIsAdopted(t *testing.T) {
 	s := tell(t)
 	foreign := &networkingv1.VirtualService{}
 	foreign.Name = "web"
@@ -343,7 +343,7 @@ func TestSettingsChangeInPlace(t *testing.T) {
 	s.quiet()
 }
 
-func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
+func TestInvalidEditKeepsTheLastGoodSpecServing(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -366,7 +366,7 @@ func TestAnInvalidEditLeavesTheLastGoodVersionServing(t *testing.T) {
 	s.ready("web")
 }
 
-func TestARouteWaitsForWhatItNeeds(t *testing.T) {
+func TestRouteWaitsForItsDependencies(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple+"\n  tls: {caCertificateRefs: [{name: ca}]}\nserviceCreationPolicy: Never")
 	route := s.refused("web", v1alpha1.ReasonServiceMissing)
@@ -383,7 +383,7 @@ func TestARouteWaitsForWhatItNeeds(t *testing.T) {
 	s.refused("web", v1alpha1.ReasonCACertificateMissing)
 }
 
-func TestAServiceThatIsUnusableIsToldAndWaitedFor(t *testing.T) {
+func TestUnusableServiceIsReportedAndAwaited(t *testing.T) {
 	s := tell(t)
 	unusable := service("web", nil, 8080)
 	s.create(unusable)
@@ -399,7 +399,7 @@ func TestAServiceThatIsUnusableIsToldAndWaitedFor(t *testing.T) {
 	}
 }
 
-func TestAServiceThatSomebodyTakesOverIsReleasedOnce(t *testing.T) {
+func TestServiceTakenOverIsReleasedOnce(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -419,7 +419,7 @@ func TestAServiceThatSomebodyTakesOverIsReleasedOnce(t *testing.T) {
 }
 
 // A taken Service that cannot be released is reported.
-func TestATakenServiceThatCannotBeReleasedIsTold(t *testing.T) {
+func TestServiceThatCannotBeReleasedIsReported(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -431,7 +431,7 @@ func TestATakenServiceThatCannotBeReleasedIsTold(t *testing.T) {
 	}
 }
 
-func TestATakenServiceOutlivesARouteThatIsRefusedBecauseOfIt(t *testing.T) {
+func TestServiceTakenOverOutlivesItsRefusedRoute(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple+"\nexportTo: ['*']")
 	s.ready("web")
@@ -440,7 +440,7 @@ func TestATakenServiceOutlivesARouteThatIsRefusedBecauseOfIt(t *testing.T) {
 	s.only("Service/web")
 }
 
-func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
+func TestOwnChangeIsNoRepair(t *testing.T) {
 	s := tell(t)
 	own := service("web", nil, 80)
 	s.create(own)
@@ -471,7 +471,7 @@ func TestAChangeOfOnesOwnIsNoRepair(t *testing.T) {
 	s.quiet()
 }
 
-func TestASuspendedRouteWritesNothingButItsStatus(t *testing.T) {
+func TestSuspendedRouteWritesOnlyItsStatus(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -489,7 +489,7 @@ func TestASuspendedRouteWritesNothingButItsStatus(t *testing.T) {
 	s.ready("web")
 }
 
-func TestRoutesShareARealHostAndDisturbNobody(t *testing.T) {
+func TestRoutesShareARealHost(t *testing.T) {
 	s := tell(t)
 	s.route("one", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {sni: two.example.com}}]")
@@ -505,7 +505,7 @@ func TestRoutesShareARealHostAndDisturbNobody(t *testing.T) {
 	s.ready("one")
 }
 
-func TestARouteOfTheSameNameMayBeMadeAgainAtOnce(t *testing.T) {
+func TestRouteCanBeRecreatedAtOnce(t *testing.T) {
 	s := tell(t)
 	for range 5 {
 		s.route("web", simple)
@@ -524,7 +524,7 @@ func TestARouteOfTheSameNameMayBeMadeAgainAtOnce(t *testing.T) {
 }
 
 // The collector may never learn that a route is gone, as when the API server was killed at the wrong moment.
-func TestARouteMadeAgainNeedsNoGarbageCollector(t *testing.T) {
+func TestRecreatedRouteNeedsNoGarbageCollector(t *testing.T) {
 	s := tell(t)
 	start, err := s.plane.Kill(controlplane.Controllers)
 	if err != nil {
@@ -551,7 +551,7 @@ func TestARouteMadeAgainNeedsNoGarbageCollector(t *testing.T) {
 }
 
 // TestPausesBetweenRepairsDouble measures the pauses.
-func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
+func TestRepairsThatAreUndoneBackOff(t *testing.T) {
 	s := tell(t)
 	s.route("web", simple)
 	s.ready("web")
@@ -605,7 +605,7 @@ func TestRepairsThatAreUndoneAtOnceAreSlowedDown(t *testing.T) {
 	s.quiet()
 }
 
-func TestTheOperatorStartsBeforeIstio(t *testing.T) {
+func TestOperatorStartsBeforeIstio(t *testing.T) {
 	c, err := startCluster(controlplane.Options{ExternalRoute: true})
 	if err != nil {
 		t.Fatal(err)

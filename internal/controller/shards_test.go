@@ -81,7 +81,7 @@ func TestTwoOperatorsShareACluster(t *testing.T) {
 }
 
 // An operator of some namespaces serves those, sees rivals there, and neither sees nor touches any other.
-func TestAnOperatorKeepsToItsNamespaces(t *testing.T) {
+func TestOperatorReconcilesOnlyItsNamespaces(t *testing.T) {
 	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,7 @@ func checkInSync(t *testing.T, c change, inSync bool) {
 	}
 }
 
-func TestFingerprintTellsEveryChange(t *testing.T) {
+func TestFingerprintCoversEveryChange(t *testing.T) {
 	seen := map[uint64]string{}
 	add := func(what string, object translate.Object) {
 		fingerprint := translate.Fingerprint(object)

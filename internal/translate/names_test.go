@@ -41,7 +41,7 @@ func TestDestinationRulesThatMayMeetShareNoSubset(t *testing.T) {
 	}
 }
 
-func TestTheNameOfAnObjectTellsItsRoute(t *testing.T) {
+func TestObjectNameIdentifiesItsRoute(t *testing.T) {
 	judge, err := admission.New()
 	if err != nil {
 		t.Fatal(err)

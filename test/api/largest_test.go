@@ -13,7 +13,7 @@ import (
 // What etcd takes in a request.
 const limit = 1536 << 10
 
-func TestTheLargestRouteIsFarBelowTheLimitOfEtcd(t *testing.T) {
+func TestLargestRouteFitsIntoEtcd(t *testing.T) {
 	for sentence, filling := range map[string][2]string{
 		"of letters": {"a", "a"},
 		"of the characters whose JSON is longest, where they are allowed": {"<", "&"},

@@ -80,7 +80,7 @@ func merged(t *testing.T, into *unstructured.Unstructured, patch string) *unstru
 	return result
 }
 
-func TestABrandNewRouteIsPendingAndNotCurrent(t *testing.T) {
+func TestNewRouteIsPendingAndNotCurrent(t *testing.T) {
 	manifest := route("brand-new", nil)
 	create(t, manifest)
 	stored := get(t, manifest)
@@ -249,7 +249,7 @@ func TestDefaultsSurviveEdits(t *testing.T) {
 }
 
 // A route that an older version of the CRD admitted must stay editable where the edit has nothing to do with what is wrong.
-func TestAnOldMistakeDoesNotStandInTheWayOfOtherEdits(t *testing.T) {
+func TestStoredMistakeDoesNotBlockOtherEdits(t *testing.T) {
 	manifest := route("old", object{"hosts": []any{"*"}})
 	install(t, encode(withoutRules(parse(string(crd.ExternalRoutes)))), manifest, true)
 	t.Cleanup(func() { install(t, string(crd.ExternalRoutes), manifest, false) })

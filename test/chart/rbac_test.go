@@ -56,7 +56,7 @@ var shipped = map[string]rights{
 	},
 }
 
-func TestRightsAreThoseNeededAndNoMore(t *testing.T) {
+func TestPermissionsAreMinimal(t *testing.T) {
 	inSomeNamespaces := maps.Clone(shipped)
 	for _, name := range []string{"metrics-auth", "metrics-reader", "viewer", "editor", "admin"} {
 		delete(inSomeNamespaces, name)

@@ -15,7 +15,7 @@ import (
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
 
-func TestOnlyTheRightServerIsSpokenTo(t *testing.T) {
+func TestOnlyTheVerifiedServerReceivesRequests(t *testing.T) {
 	const namespace = "impostors"
 	tomorrow, yesterday := time.Now().AddDate(0, 0, 1), time.Now().AddDate(0, 0, -1)
 	foreign, err := bench.NewAuthority("another authority")
