@@ -72,7 +72,8 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	set.BoolVar(&f.leaderElect, "leader-elect", false, "Enable leader election, so that only one replica reconciles.")
 	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader election lease, "+
 		"whose name follows from --watch-namespaces and --watch-label-selector. Defaults to the pod's own.")
-	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "How long a standby waits after the last renewal of the lease before it takes over.")
+	set.DurationVar(&f.leaseDuration, "leader-elect-lease-duration", 15*time.Second,
+		"How long a standby waits after the last renewal of the lease before it takes over.")
 	set.DurationVar(&f.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "How long the leader retries to renew the lease before it exits.")
 	set.StringVar(&f.probeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz.")
 	set.StringVar(&f.pprofAddress, "pprof-bind-address", "", "Address of the pprof endpoint, such as localhost:6060. Defaults to none.")
