@@ -2,6 +2,7 @@ package chart_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -126,14 +127,14 @@ func previousChart(t *testing.T) string {
 	return filepath.Join(folder, "charts", "externalroute")
 }
 
-// everythingOf returns UID and version of a route and of all that was generated for it.
+// everythingOf returns UID and generation of a route, whose status may say more after an upgrade, and UID and version of all that was generated for it.
 func (c *cluster) everythingOf(t *testing.T, namespace, name string) map[string]string {
 	t.Helper()
 	route := &v1alpha1.ExternalRoute{}
 	if err := c.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, route); err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]string{"ExternalRoute " + name: string(route.UID) + " " + route.ResourceVersion}
+	all := map[string]string{"ExternalRoute " + name: fmt.Sprint(route.UID, " ", route.Generation)}
 	for _, resource := range route.Status.Resources {
 		object := &unstructured.Unstructured{}
 		object.SetGroupVersionKind(schema.FromAPIVersionAndKind(resource.APIVersion, resource.Kind))
