@@ -47,7 +47,7 @@ func TestArgoCDSeesNoDifferenceAfterASync(t *testing.T) {
 		}},
 	} {
 		t.Run(mode, func(t *testing.T) {
-			options := append(c.options, diff.WithLogr(logr.Discard()))
+			options := append([]diff.Option{diff.WithLogr(logr.Discard())}, c.options...)
 			for _, file := range sampleFiles(t) {
 				t.Run(file, func(t *testing.T) {
 					for _, manifest := range manifests(t, file) {
