@@ -65,7 +65,6 @@ func TestRouteIsReadyBeforeTheCRDIsUpgraded(t *testing.T) {
 			return cmp.Diff("api.example.com", status.Destinations[0].Host)
 		})
 	}
-	s.quiet()
 }
 
 // crdOfEarlier is the CRD as an earlier release had it.
