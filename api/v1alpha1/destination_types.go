@@ -288,7 +288,7 @@ type OutlierDetection struct {
 	BaseEjectionTime Duration `json:"baseEjectionTime,omitempty"`
 
 	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Envoy rounds down:
-	// 10 ejects none of fewer than ten addresses. Defaults to 10, or to all but one if the endpoints differ in priority.
+	// 10 ejects none of fewer than ten addresses. Defaults to 10, or to all but one of several endpoints.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100

@@ -36,7 +36,7 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 			Name: d.subset,
 			TrafficPolicy: &istio.TrafficPolicy{
 				Tls:              tlsFor(route.Namespace, d),
-				ConnectionPool:   connectionPool(d.ConnectionPool, d.Protocol),
+				ConnectionPool:   connectionPool(d),
 				LoadBalancer:     failover(d),
 				OutlierDetection: outlierDetection(d),
 			},
@@ -87,7 +87,8 @@ func tlsFor(namespace string, d *destination) *istio.ClientTLSSettings {
 	return settings
 }
 
-func connectionPool(pool *v1alpha1.ConnectionPool, protocol v1alpha1.Protocol) *istio.ConnectionPoolSettings {
+func connectionPool(d *destination) *istio.ConnectionPoolSettings {
+	pool := d.ConnectionPool
 	if pool == nil {
 		pool = &v1alpha1.ConnectionPool{}
 	}
@@ -100,8 +101,11 @@ func connectionPool(pool *v1alpha1.ConnectionPool, protocol v1alpha1.Protocol) *
 		MaxRequestsPerConnection: pool.MaxRequestsPerConnection,
 		IdleTimeout:              duration(pool.IdleTimeout),
 	}
-	if protocol == v1alpha1.ProtocolHTTP2 {
+	switch {
+	case d.Protocol == v1alpha1.ProtocolHTTP2:
 		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_UPGRADE
+	case !d.tls: // a port declared as HTTP follows the mesh's h2UpgradePolicy (istio: pilot/pkg/networking/core/cluster_traffic_policy.go, shouldH2Upgrade)
+		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_DO_NOT_UPGRADE
 	}
 	settings := &istio.ConnectionPoolSettings{}
 	if proto.Size(tcp) > 0 {

@@ -170,7 +170,7 @@ func checkAgree(a, b *destination) field.ErrorList {
 	if a.resolution != b.resolution && cmp.Or(a.Resolution, v1alpha1.ResolutionDNS) != cmp.Or(b.Resolution, v1alpha1.ResolutionDNS) {
 		disagree("resolution")
 	}
-	if !slices.EqualFunc(a.Endpoints, b.Endpoints, sameEndpoint) {
+	if !a.sameEndpoints(b) {
 		disagree("endpoints")
 	}
 	return problems

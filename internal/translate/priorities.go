@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	istio "istio.io/api/networking/v1alpha3"
@@ -22,9 +23,20 @@ func priorityOf(e v1alpha1.Endpoint) int32 {
 	return *e.Priority
 }
 
-// sameEndpoint compares with defaults filled in.
-func sameEndpoint(a, b v1alpha1.Endpoint) bool {
-	return a.Address == b.Address && a.Port == b.Port && priorityOf(a) == priorityOf(b)
+// dialed is the address and the port of an endpoint: one IP address has several spellings, and the port defaults to the URL's.
+func (d *destination) dialed(e v1alpha1.Endpoint) string {
+	address := string(e.Address)
+	if ip, err := netip.ParseAddr(address); err == nil {
+		address = ip.String()
+	}
+	return fmt.Sprintf("%s %d", address, cmp.Or(uint32(e.Port), d.port)) //nolint:gosec // 1..65535 by schema
+}
+
+// sameEndpoints reports whether two destinations of one host and port connect to the same endpoints, in the same order.
+func (d *destination) sameEndpoints(other *destination) bool {
+	return slices.EqualFunc(d.Endpoints, other.Endpoints, func(a, b v1alpha1.Endpoint) bool {
+		return d.dialed(a) == other.dialed(b) && priorityOf(a) == priorityOf(b)
+	})
 }
 
 // priorities are those of the endpoints, in the order in which they are used: nil if all have the same one, so that there is nothing to sort.
@@ -71,10 +83,10 @@ func failover(d *destination) *istio.LoadBalancerSettings {
 	return &istio.LoadBalancerSettings{LocalityLbSetting: setting}
 }
 
-// allButOne is the smallest percentage by which Envoy ejects all endpoints but one, or 0 if the endpoints have no order. With Envoy's own 10% it ejects
-// none of fewer than ten, so that traffic would never move on. With 100% nothing is left after a few errors, not even an endpoint that has recovered.
+// allButOne is the smallest percentage by which Envoy ejects all endpoints but one, or 0 if there are not several. With Envoy's own 10% it ejects none of
+// fewer than ten. With 100% nothing is left after a few errors, not even an endpoint that has recovered.
 func (d *destination) allButOne() int32 {
-	if len(d.priorities()) == 0 {
+	if len(d.Endpoints) < 2 {
 		return 0
 	}
 	total := len(d.Endpoints)
@@ -88,16 +100,13 @@ func checkPriorities(d *destination) field.ErrorList {
 		return nil
 	}
 	var problems field.ErrorList
-	type address struct {
-		v1alpha1.EndpointAddress
-		port uint32
-	}
-	indices, first := map[address]int{}, 0
+	last := priorities[len(priorities)-1]
+	indices, early := map[string]int{}, 0
 	for i, e := range d.Endpoints {
-		if priorityOf(e) == priorities[0] {
-			first++
+		if priorityOf(e) < last {
+			early++
 		}
-		key := address{e.Address, cmp.Or(uint32(e.Port), d.port)} //nolint:gosec // 1..65535 by schema
+		key := d.dialed(e)
 		if other, twice := indices[key]; twice {
 			path := d.path.Child("endpoints")
 			problems = append(problems, field.Invalid(path.Index(i), e.Address, fmt.Sprintf(
@@ -106,10 +115,10 @@ func checkPriorities(d *destination) field.ErrorList {
 		indices[key] = i
 	}
 	total, percent := len(d.Endpoints), int(d.OutlierDetection.MaxEjectionPercent)
-	if percent != 0 && percent*total < 100*first {
+	if percent != 0 && percent*total < 100*early {
 		problems = append(problems, field.Invalid(d.path.Child("outlierDetection", "maxEjectionPercent"), percent, fmt.Sprintf(
-			"ejects at most %d of %d endpoints, and %d have the first priority, so that the next one never takes over: set %d or more, or remove it",
-			percent*total/100, total, first, (100*first+total-1)/total)))
+			"ejects at most %d of %d endpoints, and %d come before the last priority, so that it never takes over: set %d or more, or remove it",
+			percent*total/100, total, early, (100*early+total-1)/total)))
 	}
 	return problems
 }

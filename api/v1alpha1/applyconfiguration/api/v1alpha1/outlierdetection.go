@@ -20,7 +20,7 @@ type OutlierDetectionApplyConfiguration struct {
 	// baseEjectionTime is how long an address stays ejected, multiplied by the number of its ejections. Defaults to 30s.
 	BaseEjectionTime *apiv1alpha1.Duration `json:"baseEjectionTime,omitempty"`
 	// maxEjectionPercent is the maximum share of addresses that are ejected at the same time, from 1 to 100. Envoy rounds down:
-	// 10 ejects none of fewer than ten addresses. Defaults to 10, or to all but one if the endpoints differ in priority.
+	// 10 ejects none of fewer than ten addresses. Defaults to 10, or to all but one of several endpoints.
 	MaxEjectionPercent *int32 `json:"maxEjectionPercent,omitempty"`
 }
 
