@@ -34,7 +34,7 @@ func (r *Reconciler) execute(ctx context.Context, p *pass) {
 	}
 	switch {
 	case p.stopped:
-		p.state.failures.Add(p.now)
+		p.state.failures.Fail(p.now)
 		p.state.failed = p.route.Generation
 	case p.plan.Condition.Programmed || len(p.plan.Apply)+len(p.plan.Delete) > 0: // a pass that only waits says nothing about the next write
 		p.state.failures = plan.Backoff{}

@@ -93,6 +93,11 @@ func (b *Backoff) add(now time.Time, object translate.Key) {
 	if now.Sub(b.last) > quietPeriod {
 		*b = Backoff{object: object}
 	}
+	b.Fail(now)
+}
+
+// Fail counts one more failure in a row. A failure may take minutes to come: only a success ends the row.
+func (b *Backoff) Fail(now time.Time) {
 	b.times, b.last, b.next = b.times+1, now, now
 	if b.times > freeRepairs {
 		b.next = now.Add(min(firstPause<<min(b.times-freeRepairs-1, 20), LongestPause))

@@ -739,3 +739,16 @@ func short(object translate.Object) string {
 	}
 	return translate.KeyOf(object).Kind
 }
+
+// A row of failures ends with a success, and not with the time that each of them takes.
+func TestFailuresThatComeSlowlyAreARow(t *testing.T) {
+	var failures plan.Backoff
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for range 3 {
+		now = now.Add(time.Hour)
+		failures.Fail(now)
+	}
+	if !failures.Paused(now) {
+		t.Error("the third failure in a row starts no pause")
+	}
+}
