@@ -29,6 +29,8 @@ type metadata struct {
 	filled atomic.Bool
 	// refused is why the operator cannot read it, empty as long as that may pass in a moment.
 	refused atomic.Value
+	// denied reports that the operator is not allowed to read it.
+	denied atomic.Bool
 	// answered is closed when it is filled or refused, or nobody waits for that.
 	answered chan struct{}
 	once     sync.Once
@@ -67,7 +69,9 @@ func (c *Cluster) readMetadata(life context.Context, api client.Reader, kind, pl
 		_ = retry.DelayFunc().Until(life, true, true, func(context.Context) (done bool, _ error) { // it fails when the operator ends
 			err := c.watchMetadata(life, api, m, q)
 			failures++
-			switch lasts := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || failures > 2; {
+			denied := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+			m.denied.Store(denied)
+			switch lasts := denied || failures > 2; {
 			case err == nil:
 				m.filled.Store(true)
 			case !lasts, m.refused.Swap(err.Error()) == any(err.Error()):

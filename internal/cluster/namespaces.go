@@ -16,8 +16,9 @@ import (
 
 // Namespace is what is known of a namespace.
 type Namespace struct {
-	// Watched reports whether the operator knows the namespaces of the cluster.
-	Watched bool
+	// Watched reports whether the operator knows the namespaces of the cluster, and Unreadable that it is not allowed to, or limited to some of them. Neither
+	// holds while they have not been read yet.
+	Watched, Unreadable bool
 	// Found reports whether this one is among them. That of a route that has just been created may follow in a moment.
 	Found  bool
 	Labels map[string]string
@@ -26,7 +27,7 @@ type Namespace struct {
 // Namespace returns what is known of a namespace.
 func (c *Cluster) Namespace(ctx context.Context, name string) (Namespace, error) {
 	if c.namespaces == nil || !c.namespaces.known().Known {
-		return Namespace{}, nil
+		return Namespace{Unreadable: c.namespaces == nil || c.namespaces.denied.Load()}, nil
 	}
 	found := metadataOf("Namespace")
 	err := c.cache.Get(ctx, types.NamespacedName{Name: name}, found)

@@ -22,11 +22,12 @@ func (r *Reconciler) readNamespace(ctx context.Context, p *pass) (wait time.Dura
 	return max(0, namespaceLag-p.now.Sub(p.state.moments.Began)), nil
 }
 
-// setEnrolment sets the MeshEnrolled condition, or removes it if the labels of the namespace are not known.
+// setEnrolment sets the MeshEnrolled condition, or removes it if the operator cannot read namespaces. Until it has read them, the condition stays.
 func (p *pass) setEnrolment(status *v1alpha1.ExternalRouteStatus) {
-	if !p.namespace.Found {
+	switch {
+	case p.namespace.Found:
+		p.set(status, translate.Enrolment(p.namespace.Labels))
+	case p.namespace.Unreadable:
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionMeshEnrolled)
-		return
 	}
-	p.set(status, translate.Enrolment(p.namespace.Labels))
 }
