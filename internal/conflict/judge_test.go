@@ -181,14 +181,14 @@ func TestJudge(t *testing.T) {
 				t.Fatal(refusal.Message())
 			}
 			verdict := conflict.Judge(conflict.Route{ExternalRoute: mine, Wanted: wanted, Owned: l.owned, ClusterDomain: domain}, l)
-			if diff := cmp.Diff(c.want, told(verdict)); diff != "" {
+			if diff := cmp.Diff(c.want, described(verdict)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-func told(v conflict.Verdict) string {
+func described(v conflict.Verdict) string {
 	if v.Refusal != nil {
 		var parts []string
 		for _, p := range v.Refusal.Problems {

@@ -15,7 +15,7 @@ import (
 
 // A route that is being deleted and held keeps the hosts that its VirtualService still serves.
 func TestHeldRouteKeepsItsHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("first", simple)
 	first := s.ready("first")
 	edit(s, first, func(r *v1alpha1.ExternalRoute) { r.Finalizers = []string{"example.com/held"} })
@@ -32,7 +32,7 @@ func TestHeldRouteKeepsItsHosts(t *testing.T) {
 
 // A route that has nothing, because the name of one of its objects is taken, holds nothing back.
 func TestRouteInNameConflictHoldsNoHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("older", "hosts: [web, web."+s.namespace+".svc]\ndestinations: [{url: 'https://older.example.com'}]")
 	s.later(s.refused("older", v1alpha1.ReasonInvalid))
 	s.create(virtualService("younger", ".", "elsewhere"))
@@ -48,7 +48,7 @@ func TestRouteInNameConflictHoldsNoHosts(t *testing.T) {
 
 // A route whose VirtualService the API server refuses serves nothing, and holds nothing back.
 func TestRouteThatCannotWriteHoldsNoHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("older", "hosts: [web, web."+s.namespace+".svc]\ndestinations: [{url: 'https://older.example.com'}]")
 	s.later(s.refused("older", v1alpha1.ReasonInvalid))
 	younger := virtualService("younger", ".", "elsewhere")
@@ -100,7 +100,7 @@ func (s *story) refuse(group, resource, condition string, probe client.Object) {
 
 // Of two routes of one host, which two operators serve, the one whose objects stand goes on serving, whichever operator it belongs to. Both are never Ready.
 func TestOperatorsThatShareAClusterKeepHostsApart(t *testing.T) {
-	s := tellIn(t, shared(t))
+	s := newStory(t, shared(t))
 	label := func(name, shard string) {
 		s.Helper()
 		edit(s, s.read(name), func(r *v1alpha1.ExternalRoute) { r.Labels = map[string]string{"shard": shard} })

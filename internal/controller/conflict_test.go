@@ -43,7 +43,7 @@ func virtualService(name, exportTo string, hosts ...string) *networkingv1.Virtua
 }
 
 func TestAHostBelongsToOneRoute(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("first", simple)
 	first := s.ready("first")
 	s.route("second", "hosts: [shop, web."+s.namespace+".svc]\ndestinations: [{url: 'https://second.example.com'}]")
@@ -67,7 +67,7 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 }
 
 func TestInvalidRouteBlocksNoOtherRoute(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.create(service("web", nil, 8080))
 	s.notice()
 	s.route("older", simple)
@@ -80,7 +80,7 @@ func TestInvalidRouteBlocksNoOtherRoute(t *testing.T) {
 }
 
 func TestConcurrentRoutesShareNoHost(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	const routes = 12
 	for i := range routes {
 		s.route(fmt.Sprintf("route-%02d", i), fmt.Sprintf("hosts: [web, own-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))
@@ -124,7 +124,7 @@ func conditionIs(route *v1alpha1.ExternalRoute, condition string, value metav1.C
 }
 
 func TestForeignVirtualServiceConflictsIfIstioPrefersIt(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.create(virtualService("theirs", ".", "web"))
 	s.notice()
 	s.route("web", simple)
@@ -155,7 +155,7 @@ func cmpLen(want int, list []string) string {
 }
 
 func TestForeignObjectsOfARealHostConflict(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name = "theirs"
 	entry.Spec = istio.ServiceEntry{
@@ -186,7 +186,7 @@ func TestForeignObjectsOfARealHostConflict(t *testing.T) {
 
 // Of routes of the same second, the one with the first name counts as the older.
 func TestScopeHostCannotBeShared(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("first", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.ready("first")
 	s.route("second", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {scope: Host}}]")
@@ -203,7 +203,7 @@ func TestScopeHostCannotBeShared(t *testing.T) {
 }
 
 func TestRestartKeepsServedHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.route("aaa", "hosts: [web]\ndestinations: [{url: 'https://aaa.example.com'}]")
@@ -225,7 +225,7 @@ func TestRestartKeepsServedHosts(t *testing.T) {
 }
 
 func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	definition, err := os.ReadFile("testdata/httproutes.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func TestIstioGoesAndComesBack(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.ready("web")
 	definitions, err := controlplane.IstioCRDs()
@@ -297,7 +297,7 @@ func TestIstioGoesAndComesBack(t *testing.T) {
 }
 
 func TestNamespaceWithRoutesCanBeDeleted(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	for i := range 5 {
 		s.route(fmt.Sprintf("web-%d", i), fmt.Sprintf("hosts: [web-%d]\ndestinations: [{url: 'https://h%d.example.com'}]", i, i))
 	}
@@ -315,7 +315,7 @@ func TestNamespaceWithRoutesCanBeDeleted(t *testing.T) {
 }
 
 func TestKubectlWaitsForConditions(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	wait := func(name, condition, timeout string) error {
 		out, err := s.plane.Kubectl(t.Context(), "wait", "-n", s.namespace, "--for=condition="+condition, "--timeout="+timeout, "externalroute/"+name).CombinedOutput()
 		if err != nil {
@@ -338,7 +338,7 @@ func TestKubectlWaitsForConditions(t *testing.T) {
 }
 
 func TestAnotherVersionOfTheOperatorLeavesNoOrphans(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	route := s.ready("web")
 	if err := s.stopOperator(); err != nil {

@@ -39,7 +39,7 @@ func (s *story) label(labels map[string]string) {
 
 // A route works, whatever the labels of its namespace are, and says what they mean for the pods.
 func TestRouteSaysWhetherItsNamespaceIsInTheMesh(t *testing.T) {
-	s, other := tell(t), tell(t)
+	s, other := sharedStory(t), sharedStory(t)
 	for _, each := range []*story{s, other} {
 		each.route("web", simple)
 		each.becomes("web", v1alpha1.ConditionMeshEnrolled, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotEnrolled)
@@ -93,7 +93,7 @@ func TestNamespacesThatMayNotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestOperatorOfSomeNamespacesDoesNotReadThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	if c.end, c.done, err = c.runOperator(labels.Everything(), nil, s.namespace); err != nil {
 		t.Fatal(err)
 	}
@@ -196,14 +196,14 @@ func TestNamespaceThatIsSeenAfterItsRoute(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { watch.hold(false) }) // before the operator stops
-	first := tellIn(t, c)
+	first := newStory(t, c)
 	first.route("web", simple)
 	first.becomes("web", v1alpha1.ConditionMeshEnrolled, metav1.ConditionFalse, v1alpha1.ReasonNamespaceNotEnrolled) // the namespaces have been read
 	c.clock.stop(t)
 	for name, seen := range map[string]bool{"in time": true, "too late": false} {
 		t.Run(name, func(t *testing.T) {
 			watch.hold(true)
-			s := tellIn(t, c)
+			s := newStory(t, c)
 			s.route("web", simple)
 			s.notice() // and has tried to reconcile the route
 			s.only()

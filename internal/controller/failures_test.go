@@ -54,7 +54,7 @@ func TestPanicInAWriteFailsOnlyItsRoute(t *testing.T) {
 	if c.end, c.done, err = c.runOperator(labels.Everything(), panicking); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("broken", "hosts: [broken]\ndestinations: [{url: 'https://broken.example.com'}]")
 	broken := s.becomes("broken", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonApplyFailed)
 	if said := message(broken, v1alpha1.ConditionProgrammed); !strings.Contains(said, "panic: a bug") || !strings.Contains(said, "DestinationRule broken-") {
@@ -73,7 +73,7 @@ func TestHostOfTwoLabelsIsExternalWhereItsNamespaceIsNotWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	if c.end, c.done, err = c.runOperator(labels.Everything(), nil, s.namespace); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	ca := &corev1.ConfigMap{Data: map[string]string{"ca.crt": "a certificate"}}
 	ca.Name = "ca"
 	s.create(ca)
@@ -175,7 +175,7 @@ func (c *cluster) allowReading(s *story, resource string, allowed bool) {
 
 // A status that another client changes, or that a former leader writes late, does not stay.
 func TestStatusThatAnotherClientWroteIsCorrected(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	want := s.ready("web")
 	for name, tamper := range map[string]func(*v1alpha1.ExternalRouteStatus){
@@ -215,7 +215,7 @@ func TestStatusThatAnotherClientWroteIsCorrected(t *testing.T) {
 
 // Two clients that disagree about a status do not write it at full speed.
 func TestStatusCorrectionsThatAreUndoneAtOnceBackOff(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	want := s.ready("web").Status
 	s.clock.stop(t)
@@ -267,7 +267,7 @@ func TestTerminatingNamespaceIsNoFailure(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	going, other := tellIn(t, c), tellIn(t, c)
+	going, other := newStory(t, c), newStory(t, c)
 	for _, s := range []*story{going, other} {
 		s.route("web", simple)
 		s.ready("web")

@@ -37,7 +37,7 @@ func (s *story) ports(host string) []string {
 }
 
 func TestPlainPortInPlaceLeadsNowhere(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("api", inPlace)
 	s.ready("api")
 	if diff := cmp.Diff([]string{"443 TLS 0", "80 HTTP 1"}, s.ports("api.example.com")); diff != "" {
@@ -47,7 +47,7 @@ func TestPlainPortInPlaceLeadsNowhere(t *testing.T) {
 }
 
 func TestRouteThatDeclaresThePlainPortWaits(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("api", inPlace)
 	api := s.ready("api")
 	s.route("legacy", legacy)
@@ -69,7 +69,7 @@ func TestRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 }
 
 func TestServiceEntryThatDeclaresThePlainPortConflicts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name = "theirs" // as Istio's own egress task has it
 	entry.Spec = istio.ServiceEntry{

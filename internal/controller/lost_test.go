@@ -74,7 +74,7 @@ func TestLostAnswersShortenNoWait(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", "hosts: [web]\ndestinations: [{url: 'https://old.example.com'}]")
 	s.ready("web")
 	s.after(settle, "web")
@@ -125,7 +125,7 @@ func TestStatusWritesThatFailBackOff(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.ready("web")
 	s.route("other", strings.Replace(simple, "[web]", "[other]", 1))
@@ -158,7 +158,7 @@ func TestOneLostAnswerIsNotReported(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.ready("web")
 	s.pass("web")
@@ -191,7 +191,7 @@ func TestObjectsOfAnEarlierRouteAreDeletedOnce(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.route("other", strings.Replace(simple, "[web]", "[other]", 1))
 	route := s.ready("web")

@@ -174,23 +174,23 @@ func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
 	m.programmed.Describe(descs)
 }
 
-// Collect reads the cache and tells all metrics.
-func (m *metrics) Collect(told chan<- prometheus.Metric) {
-	m.applies.Collect(told)
-	m.programmed.Collect(told)
+// Collect reads the cache and collects all metrics.
+func (m *metrics) Collect(collected chan<- prometheus.Metric) {
+	m.applies.Collect(collected)
+	m.programmed.Collect(collected)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a cache that goes as its kind does
 	defer cancel()
 	counts, err := m.generated(ctx)
 	for kind, count := range counts {
-		told <- gauge(managedDesc, count, kind)
+		collected <- gauge(managedDesc, count, kind)
 	}
-	if err := errors.Join(err, m.tellRoutes(ctx, told)); err != nil {
+	if err := errors.Join(err, m.collectRoutes(ctx, collected)); err != nil {
 		// The other metrics are worth more than a scrape that fails as a whole.
-		ctrl.Log.WithName("metrics").Error(err, "Left out metrics")
+		ctrl.Log.WithName("metrics").Error(err, "Failed to collect metrics")
 	}
 }
 
-func (m *metrics) tellRoutes(ctx context.Context, told chan<- prometheus.Metric) error {
+func (m *metrics) collectRoutes(ctx context.Context, collected chan<- prometheus.Metric) error {
 	var routes v1alpha1.ExternalRouteList
 	if err := m.cache.List(ctx, &routes, client.UnsafeDisableDeepCopy); err != nil {
 		return err
@@ -199,14 +199,14 @@ func (m *metrics) tellRoutes(ctx context.Context, told chan<- prometheus.Metric)
 	for i := range routes.Items {
 		route := &routes.Items[i]
 		for _, c := range route.Status.Conditions {
-			told <- gauge(conditionDesc, 1, route.Namespace, route.Name, c.Type, string(c.Status), c.Reason)
+			collected <- gauge(conditionDesc, 1, route.Namespace, route.Name, c.Type, string(c.Status), c.Reason)
 			if _, isConflict := conflicts[c.Reason]; isConflict && c.Type == v1alpha1.ConditionAccepted {
 				conflicts[c.Reason]++
 			}
 		}
 	}
 	for reason, count := range conflicts {
-		told <- gauge(conflictDesc, count, reason)
+		collected <- gauge(conflictDesc, count, reason)
 	}
 	return nil
 }

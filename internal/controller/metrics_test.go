@@ -28,22 +28,22 @@ var healthy = map[string]string{
 }
 
 func TestSeriesFollowTheirRoute(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
-	s.tells("the new route", healthy)
+	s.exposes("the new route", healthy)
 	s.route("web", s.invalid())
 	s.refused("web", v1alpha1.ReasonInvalid)
-	s.tells("the mistake", map[string]string{
+	s.exposes("the mistake", map[string]string{
 		"Accepted": "False Invalid", "Programmed": "False NotAccepted", "Ready": "False Invalid", "Stalled": "True Invalid",
 		"MeshEnrolled": "False NamespaceNotEnrolled",
 	})
 	s.delete(s.read("web"))
-	s.tells("nothing of a route that is gone", map[string]string{})
+	s.exposes("nothing of a route that is gone", map[string]string{})
 }
 
 func TestOnlyGeneratedObjectsAreCounted(t *testing.T) {
-	s := tellAlone(t)
+	s := newLoneStory(t)
 	kinds := []string{"DestinationRule", "Service", "ServiceEntry", "VirtualService"}
 	before := values(t, "externalroute_managed_objects")
 	if got := slices.Sorted(maps.Keys(before)); !slices.Equal(got, kinds) {
@@ -67,7 +67,7 @@ func TestOnlyGeneratedObjectsAreCounted(t *testing.T) {
 
 // Other stories write at the same time: TestAppliesAreCountedOnce counts exactly.
 func TestAppliesAreCountedByResult(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	before := values(t, "externalroute_applies_total")
 	s.route("web", simple)
 	s.ready("web")
@@ -89,7 +89,7 @@ func TestAppliesAreCountedByResult(t *testing.T) {
 }
 
 func TestConflictsAreCountedByReason(t *testing.T) {
-	s := tellAlone(t)
+	s := newLoneStory(t)
 	conflicts := func(host float64) {
 		t.Helper()
 		want := map[string]float64{v1alpha1.ReasonHostConflict: host, v1alpha1.ReasonDestinationConflict: 0, v1alpha1.ReasonNameConflict: 0}
@@ -106,7 +106,7 @@ func TestConflictsAreCountedByReason(t *testing.T) {
 
 // Other stories edit at the same time: TestTheStopwatch counts exactly.
 func TestEditsAreTimedUntilTheirObjectsStand(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	timed := func() (edits uint64, seconds float64) {
 		h := family(t, "externalroute_edit_to_programmed_seconds").Metric[0].Histogram
 		return h.GetSampleCount(), h.GetSampleSum()
@@ -142,7 +142,7 @@ func TestEditsAreTimedUntilTheirObjectsStand(t *testing.T) {
 
 // Tests start several managers in one process, and so may others.
 func TestMetricsEndWithTheirManager(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	second := &cluster{plane: s.plane, client: s.client, operator: s.operator, requests: s.requests, clock: s.clock}
 	if err := second.startOperator(); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestMetricsEndWithTheirManager(t *testing.T) {
 	if err := second.stopOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s.tells("the first one's", healthy)
+	s.exposes("the first one's", healthy)
 	if err := s.stopOperator(); err != nil {
 		t.Fatal(err)
 	}
@@ -162,14 +162,14 @@ func TestMetricsEndWithTheirManager(t *testing.T) {
 	if err := s.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s.tells("those of its successor", healthy)
+	s.exposes("those of its successor", healthy)
 }
 
 func TestMetricsAreNamedAsPrometheusAsks(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
-	s.tells("a route", healthy)
+	s.exposes("a route", healthy)
 	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families(t)))).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Error(err, problems)
@@ -186,10 +186,10 @@ var examples = map[string]string{
 }
 
 func TestMetricsPageListsEveryMetric(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
-	s.tells("a route", healthy)
+	s.exposes("a route", healthy)
 	const name = "../../docs/metrics.md"
 	page := template.Must(template.New("metrics.md.tmpl").Funcs(template.FuncMap{
 		"lower": func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
@@ -220,16 +220,16 @@ func TestMetricsPageListsEveryMetric(t *testing.T) {
 }
 
 // tellAlone begins a story once what others left is gone: what is counted is counted over all namespaces.
-func tellAlone(t *testing.T) *story {
+func newLoneStory(t *testing.T) *story {
 	t.Helper()
-	s := tell(t)
+	s := sharedStory(t)
 	s.until("the routes and objects of other stories go", func() string {
 		for kind, count := range values(t, "externalroute_managed_objects") {
 			if count > 0 {
 				return fmt.Sprintf("%g of kind %s", count, kind)
 			}
 		}
-		if routes, told := families(t)["externalroute_condition"]; told {
+		if routes, found := families(t)["externalroute_condition"]; found {
 			return routes.Metric[0].String()
 		}
 		return ""
@@ -238,11 +238,11 @@ func tellAlone(t *testing.T) *story {
 }
 
 // tells waits until the conditions of the namespace's routes, as metrics, are these: type to status and reason.
-func (s *story) tells(what string, want map[string]string) {
+func (s *story) exposes(what string, want map[string]string) {
 	s.Helper()
-	s.until("the metrics should tell "+what, func() string {
+	s.until("the metrics should expose "+what, func() string {
 		got := map[string]string{}
-		if conditions, told := families(s.T)["externalroute_condition"]; told {
+		if conditions, found := families(s.T)["externalroute_condition"]; found {
 			for _, m := range conditions.Metric {
 				if m.Gauge.GetValue() != 1 {
 					return m.String()
@@ -275,8 +275,8 @@ func families(t *testing.T) map[string]*dto.MetricFamily {
 
 func family(t *testing.T, name string) *dto.MetricFamily {
 	t.Helper()
-	f, told := families(t)[name]
-	if !told {
+	f, found := families(t)[name]
+	if !found {
 		t.Fatalf("no metric %s", name)
 	}
 	return f

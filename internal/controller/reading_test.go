@@ -35,7 +35,7 @@ func TestLaggingCacheCausesNoWrites(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	const routes = 20
 	name := func(i int) string { return fmt.Sprintf("web-%02d", i) }
 	route := func(i int, host string) {
@@ -98,7 +98,7 @@ func TestConcurrentlyCreatedObjectsAreNotAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	theirs := service("web", map[string]string{"app": "web"}, 80)
 	theirs.Namespace = s.namespace
 	var race atomic.Value // what the other user does before the operator's next write

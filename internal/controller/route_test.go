@@ -24,7 +24,7 @@ destinations:
 - url: https://api.example.com/v1`
 
 func TestNewRouteWithAliasServiceTakesFiveWrites(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	route := s.ready("web")
 	s.only("Service/web", "ServiceEntry/web-76906911b2", "DestinationRule/web-76906911b2", "VirtualService/web")
@@ -63,7 +63,7 @@ func TestExistingServiceIsNotChanged(t *testing.T) {
 		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "Service web selects pods: the route takes over their traffic on its port.", writes: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := tell(t)
+			s := sharedStory(t)
 			s.create(service("web", c.selector, 80))
 			before := &corev1.Service{}
 			s.get("web", before)
@@ -97,7 +97,7 @@ func TestNewRouteOntoTrafficIsAMove(t *testing.T) {
 		"a host in place":    {inPlace, 6}, // its ServiceEntry gets the plain port after the VirtualService
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := tell(t)
+			s := sharedStory(t)
 			s.create(service("web", map[string]string{"app": "web"}, 80))
 			s.notice()
 			s.clock.stop(t)
@@ -121,7 +121,7 @@ func TestNewRouteOntoTrafficIsAMove(t *testing.T) {
 }
 
 func TestRestartWritesNothing(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.route("other", "hosts: [other]\ndestinations: [{url: 'https://other.example.com'}]")
 	s.ready("web")
@@ -140,14 +140,14 @@ func TestRestartWritesNothing(t *testing.T) {
 }
 
 func TestDeletedRouteLeavesNoObjects(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.delete(s.ready("web"))
 	s.only()
 }
 
 func TestRemovedDestinationStandsUntilTrafficHasSettled(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", `
 hosts: [web, shop]
 destinations:
@@ -177,7 +177,7 @@ destinations:
 }
 
 func TestDriftIsRepairedAndReported(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.quiet()
@@ -216,7 +216,7 @@ func TestDriftIsRepairedAndReported(t *testing.T) {
 }
 
 func TestForeignObjectIsNeverChanged(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	foreign := &networkingv1.VirtualService{}
 	foreign.Name = "web"
 	foreign.Spec.Hosts = []string{"elsewhere.example.com"}
@@ -243,7 +243,7 @@ func TestForeignObjectIsNeverChanged(t *testing.T) {
 }
 
 func TestHandedOverObjectIsAdopted(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	foreign := &networkingv1.VirtualService{}
 	foreign.Name = "web"
 	foreign.Spec.Hosts = []string{"elsewhere.example.com"}
@@ -265,7 +265,7 @@ func TestHandedOverObjectIsAdopted(t *testing.T) {
 }
 
 func TestMoveToAnotherHostWaitsTwice(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	old := s.objects()
@@ -299,7 +299,7 @@ func TestMoveToAnotherHostWaitsTwice(t *testing.T) {
 }
 
 func TestRenamedDestinationMovesToANewSubset(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", "hosts: [web]\ndestinations: [{name: old, url: 'https://api.example.com'}]")
 	s.ready("web")
 	subsets := func() int {
@@ -328,7 +328,7 @@ func TestRenamedDestinationMovesToANewSubset(t *testing.T) {
 }
 
 func TestSettingsChangeInPlace(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.quiet()
@@ -344,7 +344,7 @@ func TestSettingsChangeInPlace(t *testing.T) {
 }
 
 func TestInvalidEditKeepsTheLastGoodSpecServing(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	before := s.objects()
@@ -367,7 +367,7 @@ func TestInvalidEditKeepsTheLastGoodSpecServing(t *testing.T) {
 }
 
 func TestRouteWaitsForItsDependencies(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple+"\n  tls: {caCertificateRefs: [{name: ca}]}\nserviceCreationPolicy: Never")
 	route := s.refused("web", v1alpha1.ReasonServiceMissing)
 	if meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionStalled) != nil {
@@ -384,7 +384,7 @@ func TestRouteWaitsForItsDependencies(t *testing.T) {
 }
 
 func TestUnusableServiceIsReportedAndAwaited(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	unusable := service("web", nil, 8080)
 	s.create(unusable)
 	s.notice()
@@ -400,7 +400,7 @@ func TestUnusableServiceIsReportedAndAwaited(t *testing.T) {
 }
 
 func TestServiceTakenOverIsReleasedOnce(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	taken := service("web", nil, 80)
@@ -420,7 +420,7 @@ func TestServiceTakenOverIsReleasedOnce(t *testing.T) {
 
 // A taken Service that cannot be released is reported.
 func TestServiceThatCannotBeReleasedIsReported(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.refuse("", "services", "has(object.metadata.ownerReferences)", service("probe", nil, 80))
@@ -432,7 +432,7 @@ func TestServiceThatCannotBeReleasedIsReported(t *testing.T) {
 }
 
 func TestServiceTakenOverOutlivesItsRefusedRoute(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple+"\nexportTo: ['*']")
 	s.ready("web")
 	edit(s, service("web", nil, 80), func(v *corev1.Service) { v.Spec.Selector = map[string]string{"app": "web"} })
@@ -441,7 +441,7 @@ func TestServiceTakenOverOutlivesItsRefusedRoute(t *testing.T) {
 }
 
 func TestOwnChangeIsNoRepair(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	own := service("web", nil, 80)
 	s.create(own)
 	s.notice()
@@ -472,7 +472,7 @@ func TestOwnChangeIsNoRepair(t *testing.T) {
 }
 
 func TestSuspendedRouteWritesOnlyItsStatus(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.route("web", simple+"\nsuspend: true")
@@ -490,7 +490,7 @@ func TestSuspendedRouteWritesOnlyItsStatus(t *testing.T) {
 }
 
 func TestRoutesShareARealHost(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("one", "hosts: [one]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.route("two", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {sni: two.example.com}}]")
 	s.ready("one")
@@ -506,7 +506,7 @@ func TestRoutesShareARealHost(t *testing.T) {
 }
 
 func TestRouteCanBeRecreatedAtOnce(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	for range 5 {
 		s.route("web", simple)
 		s.delete(s.ready("web"))
@@ -525,7 +525,7 @@ func TestRouteCanBeRecreatedAtOnce(t *testing.T) {
 
 // The collector may never learn that a route is gone, as when the API server was killed at the wrong moment.
 func TestRecreatedRouteNeedsNoGarbageCollector(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	start, err := s.plane.Kill(controlplane.Controllers)
 	if err != nil {
 		t.Fatal(err)
@@ -552,7 +552,7 @@ func TestRecreatedRouteNeedsNoGarbageCollector(t *testing.T) {
 
 // TestPausesBetweenRepairsDouble measures the pauses.
 func TestRepairsThatAreUndoneBackOff(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.rest()
@@ -614,7 +614,7 @@ func TestOperatorStartsBeforeIstio(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonIstioNotInstalled)
 	istioCRDs, err := controlplane.IstioCRDs()

@@ -40,7 +40,7 @@ func shared(t *testing.T) *cluster {
 // A route that changes hands is neither lost nor written twice.
 func TestTwoOperatorsShareACluster(t *testing.T) {
 	c := shared(t)
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	const routes = 20
 	name := func(i int) string { return fmt.Sprintf("web-%02d", i) }
 	label := func(i int, shard string) {
@@ -87,7 +87,7 @@ func TestOperatorReconcilesOnlyItsNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	first, second, other := tellIn(t, c), tellIn(t, c), tellIn(t, c)
+	first, second, other := newStory(t, c), newStory(t, c), newStory(t, c)
 	if c.end, c.done, err = c.runOperator(labels.Everything(), nil, first.namespace, second.namespace); err != nil {
 		t.Fatal(err)
 	}

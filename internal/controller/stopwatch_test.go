@@ -75,11 +75,11 @@ func TestTheStopwatch(t *testing.T) {
 				m.saw(object)
 				clock.SetTime(clock.Now().Add(time.Second))
 			}
-			var told dto.Metric
-			if err := m.programmed.Write(&told); err != nil {
+			var observed dto.Metric
+			if err := m.programmed.Write(&observed); err != nil {
 				t.Fatal(err)
 			}
-			if h := told.Histogram; h.GetSampleCount() != story.edits || h.GetSampleSum() != story.seconds {
+			if h := observed.Histogram; h.GetSampleCount() != story.edits || h.GetSampleSum() != story.seconds {
 				t.Errorf("%d edits of %g s together, want %d of %g s", h.GetSampleCount(), h.GetSampleSum(), story.edits, story.seconds)
 			}
 			if len(m.edits) != story.open {

@@ -195,13 +195,13 @@ type story struct {
 	namespace string
 }
 
-// tell begins a story in a namespace of its own. Whatever happens in it, kstatus must agree with what the conditions say.
-func tell(t *testing.T) *story {
+// sharedStory begins a story in a namespace of its own. Whatever happens in it, kstatus must agree with what the conditions say.
+func sharedStory(t *testing.T) *story {
 	t.Helper()
-	return tellIn(t, suite)
+	return newStory(t, suite)
 }
 
-func tellIn(t *testing.T, c *cluster) *story {
+func newStory(t *testing.T, c *cluster) *story {
 	t.Helper()
 	namespace := &corev1.Namespace{}
 	namespace.GenerateName = "story-"

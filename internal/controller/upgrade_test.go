@@ -29,7 +29,7 @@ func TestRouteIsReadyBeforeTheCRDIsUpgraded(t *testing.T) {
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
 	}
-	s := tellIn(t, c)
+	s := newStory(t, c)
 	s.route("web", simple)
 	s.route("shop", strings.ReplaceAll(simple, "web", "shop"))
 	for _, name := range []string{"web", "shop"} {

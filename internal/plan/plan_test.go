@@ -475,7 +475,7 @@ func TestNext(t *testing.T) {
 			s.began = s.now
 			s.moments.Began = s.now
 			c.story(s)
-			if diff := cmp.Diff(c.want, s.told); diff != "" {
+			if diff := cmp.Diff(c.want, s.plans); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -496,7 +496,7 @@ type story struct {
 	spec                    string
 	suspended, withdrawn    bool
 	lostAnswer, lostRequest string
-	told                    []string
+	plans                    []string
 }
 
 func (s *story) after(d time.Duration) { s.now = s.now.Add(d) }
@@ -598,7 +598,7 @@ func (s *story) pass() {
 	p := plan.Next(wanted, standing, &s.moments, s.now)
 	at := s.now
 	failed := s.execute(p)
-	s.told = append(s.told, s.describe(p, standing, at, failed))
+	s.plans = append(s.plans, s.describe(p, standing, at, failed))
 }
 
 func (s *story) execute(p plan.Plan) (failed bool) {
