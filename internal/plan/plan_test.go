@@ -496,7 +496,7 @@ type story struct {
 	spec                    string
 	suspended, withdrawn    bool
 	lostAnswer, lostRequest string
-	plans                    []string
+	plans                   []string
 }
 
 func (s *story) after(d time.Duration) { s.now = s.now.Add(d) }
