@@ -22,7 +22,9 @@ func TestHeldRouteKeepsItsHosts(t *testing.T) {
 	s.delete(first)
 	s.route("second", simple)
 	s.refused("second", v1alpha1.ReasonHostConflict)
-	s.says("second", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/first, which already uses it")
+	s.says("second", v1alpha1.ConditionAccepted,
+		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local belongs to ExternalRoute NAMESPACE/first, which already uses it: remove the host from one of "+
+			"the two routes")
 	s.rest()
 	s.refused("second", v1alpha1.ReasonHostConflict)
 

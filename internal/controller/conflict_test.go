@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,18 +20,11 @@ import (
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
-// says waits until a condition's message holds all texts.
-func (s *story) says(name, condition string, texts ...string) {
+// says waits until a condition has a message, in which NAMESPACE stands for the story's namespace.
+func (s *story) says(name, condition, want string) {
 	s.Helper()
-	s.until(name+" should say why", func() string {
-		said := message(s.read(name), condition)
-		for _, text := range texts {
-			if !strings.Contains(said, text) {
-				return fmt.Sprintf("%q is not in %q", text, said)
-			}
-		}
-		return ""
-	})
+	want = strings.ReplaceAll(want, "NAMESPACE", s.namespace)
+	s.until(name+" should say why", func() string { return cmp.Diff(want, message(s.read(name), condition)) })
 }
 
 func virtualService(name, exportTo string, hosts ...string) *networkingv1.VirtualService {
@@ -60,7 +54,9 @@ func TestAHostBelongsToOneRoute(t *testing.T) {
 	s.refused("third", v1alpha1.ReasonHostConflict)
 	s.delete(first)
 	s.ready("second")
-	s.says("third", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/second")
+	s.says("third", v1alpha1.ConditionAccepted,
+		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local belongs to ExternalRoute NAMESPACE/second, which already uses it: remove the host from one "+
+			"of the two routes")
 	s.route("second", "hosts: [shop]\ndestinations: [{url: 'https://second.example.com'}]")
 	s.ready("third") // without anybody touching it
 	s.quiet()
@@ -76,7 +72,9 @@ func TestInvalidRouteBlocksNoOtherRoute(t *testing.T) {
 	s.ready("younger")
 	s.route("older", strings.Replace(simple, "hosts:", "port: 8080\nhosts:", 1))
 	s.refused("older", v1alpha1.ReasonHostConflict) // it belongs to the one that serves it
-	s.says("older", v1alpha1.ConditionAccepted, "spec.hosts[0]", "younger")
+	s.says("older", v1alpha1.ConditionAccepted,
+		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local belongs to ExternalRoute NAMESPACE/younger, which already uses it: remove the host from one "+
+			"of the two routes")
 }
 
 func TestConcurrentRoutesShareNoHost(t *testing.T) {
@@ -129,7 +127,9 @@ func TestForeignVirtualServiceConflictsIfIstioPrefersIt(t *testing.T) {
 	s.notice()
 	s.route("web", simple)
 	s.refused("web", v1alpha1.ReasonHostConflict)
-	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "VirtualService "+s.namespace+"/theirs")
+	s.says("web", v1alpha1.ConditionAccepted,
+		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local is served by VirtualService NAMESPACE/theirs, which Istio prefers: remove the host from one "+
+			"of the two, or delete one")
 	s.only("VirtualService/theirs")
 	s.quiet()
 	edit(s, s.virtualService("theirs"), func(v *networkingv1.VirtualService) { v.Spec.Hosts = []string{"other"} })
@@ -166,7 +166,9 @@ func TestForeignObjectsOfARealHostConflict(t *testing.T) {
 	s.notice()
 	s.route("web", "hosts: [web]\ndestinations: [{name: other, url: 'https://other.example.com'}, {url: 'https://api.example.com'}]")
 	s.refused("web", v1alpha1.ReasonDestinationConflict)
-	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ServiceEntry "+s.namespace+"/theirs", "other ports")
+	s.says("web", v1alpha1.ConditionAccepted,
+		"spec.destinations[1]: ServiceEntry NAMESPACE/theirs for host api.example.com has other ports, labels or exportTo and is older, so that "+
+			"Istio does not add the route's ports: change it to agree with the route, or delete it")
 	s.only("ServiceEntry/theirs")
 	s.quiet()
 	edit(s, entry, func(e *networkingv1.ServiceEntry) { e.Spec.Ports[0].Number = 443 })
@@ -178,7 +180,9 @@ func TestForeignObjectsOfARealHostConflict(t *testing.T) {
 	rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE}}
 	s.create(rule)
 	s.refused("web", v1alpha1.ReasonDestinationConflict)
-	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[1]", "DestinationRule "+s.namespace+"/theirs", "another exportTo")
+	s.says("web", v1alpha1.ConditionAccepted,
+		"spec.destinations[1]: DestinationRule NAMESPACE/theirs for host api.example.com has another exportTo, and Istio would ignore the older of "+
+			"the two: change it to agree with the route, or delete it")
 	s.quiet()
 	s.delete(rule)
 	s.ready("web")
@@ -191,10 +195,14 @@ func TestScopeHostCannotBeShared(t *testing.T) {
 	s.ready("first")
 	s.route("second", "hosts: [two]\ndestinations: [{url: 'https://api.example.com', tls: {scope: Host}}]")
 	s.refused("second", v1alpha1.ReasonDestinationConflict)
-	s.says("second", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/first", "scope Host")
+	s.says("second", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: api.example.com belongs to ExternalRoute NAMESPACE/first, which already uses it, and tls.scope Host cannot be shared "+
+			"with another ExternalRoute: use tls.scope Route in both")
 	s.route("third", "hosts: [three]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.refused("third", v1alpha1.ReasonDestinationConflict) // the second is older, and waits
-	s.says("third", v1alpha1.ConditionAccepted, "ExternalRoute "+s.namespace+"/second", "older")
+	s.says("third", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: api.example.com belongs to ExternalRoute NAMESPACE/second, which is older, and tls.scope Host cannot be shared with "+
+			"another ExternalRoute: use tls.scope Route in both")
 	s.delete(s.read("first"))
 	s.ready("second")
 	s.route("second", "hosts: [two]\ndestinations: [{url: 'https://api.example.com'}]")
@@ -242,7 +250,9 @@ func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
 	}}
 	s.create(rival)
 	s.refused("web", v1alpha1.ReasonHostConflict)
-	s.says("web", v1alpha1.ConditionAccepted, "spec.hosts[0]", "HTTPRoute "+s.namespace+"/theirs")
+	s.says("web", v1alpha1.ConditionAccepted,
+		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local is also served by HTTPRoute NAMESPACE/theirs, and Istio does not define which of the two "+
+			"applies: remove the Service from one of them")
 	s.quiet()
 	s.delete(rival)
 	s.ready("web")

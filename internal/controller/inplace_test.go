@@ -52,7 +52,10 @@ func TestRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	api := s.ready("api")
 	s.route("legacy", legacy)
 	s.refused("legacy", v1alpha1.ReasonDestinationConflict)
-	s.says("legacy", v1alpha1.ConditionAccepted, "spec.destinations[1]", "ExternalRoute "+s.namespace+"/api, which already uses it and upgrades the host in place", "port 80 of ")
+	s.says("legacy", v1alpha1.ConditionAccepted,
+		"spec.destinations[1]: port 80 of api.example.com belongs to ExternalRoute NAMESPACE/api, which already uses it and upgrades the host in "+
+			"place: with this destination, its requests would leave in plaintext without the VirtualService. Use https on another port, or remove the "+
+			"destination")
 	s.route("secure", "hosts: [secure]\ndestinations: [{url: 'https://api.example.com'}]")
 	s.ready("secure") // which does not touch the plain port
 
@@ -60,7 +63,10 @@ func TestRouteThatDeclaresThePlainPortWaits(t *testing.T) {
 	s.ready("legacy")
 	s.route("api", inPlace)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ExternalRoute "+s.namespace+"/legacy, which already uses it", "port 80 of ")
+	s.says("api", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: port 80 of api.example.com belongs to ExternalRoute NAMESPACE/legacy, which already uses it, and this route upgrades "+
+			"the host in place on that port: requests would leave in plaintext without the VirtualService. Remove the destination with port 80 from the "+
+			"other route")
 	s.quiet()
 
 	s.route("legacy", "hosts: [legacy]\ndestinations: [{url: 'https://other.example.com'}]")
@@ -80,7 +86,9 @@ func TestServiceEntryThatDeclaresThePlainPortConflicts(t *testing.T) {
 	s.notice()
 	s.route("api", inPlace)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "spec.destinations[0]", "ServiceEntry "+s.namespace+"/theirs", "Remove port 80 from it")
+	s.says("api", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: ServiceEntry NAMESPACE/theirs for host api.example.com declares port 80, on which the route upgrades the host in "+
+			"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it")
 	s.only("ServiceEntry/theirs")
 	s.quiet()
 	s.delete(entry)
@@ -90,7 +98,9 @@ func TestServiceEntryThatDeclaresThePlainPortConflicts(t *testing.T) {
 	entry.Spec.DeepCopyInto(&younger.Spec)
 	s.create(younger)
 	s.refused("api", v1alpha1.ReasonDestinationConflict)
-	s.says("api", v1alpha1.ConditionAccepted, "ServiceEntry "+s.namespace+"/younger", "Remove port 80 from it")
+	s.says("api", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: ServiceEntry NAMESPACE/younger for host api.example.com declares port 80, on which the route upgrades the host in "+
+			"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it")
 	edit(s, younger, func(e *networkingv1.ServiceEntry) { e.Spec.Ports = e.Spec.Ports[1:] })
 	s.ready("api")
 }
