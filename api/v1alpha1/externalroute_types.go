@@ -43,17 +43,28 @@ type ExternalRouteList struct {
 
 // ExternalRouteSpec is the desired state of an ExternalRoute.
 //
-// +kubebuilder:validation:XValidation:rule="self.hosts.all(h, !h.contains('.') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
-// +kubebuilder:validation:XValidation:rule="!has(self.rules) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
-// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
+// +kubebuilder:validation:XValidation:rule="!has(self.rules) || !has(self.destinations) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
+// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
 // +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: other namespaces do not use a DestinationRule with a selector"
-// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
-// +kubebuilder:validation:XValidation:rule="self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(d.endpoints) && (!has(d.resolution) || d.resolution == 'DNS')))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
+// +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
+// +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(d.endpoints) && (!has(d.resolution) || d.resolution == 'DNS')))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
 // +kubebuilder:validation:XValidation:rule="!has(self.retries) || !has(self.retries.attempts) || self.retries.attempts > 0 || !has(self.rules) || self.rules.all(r, !has(r.retries) || has(r.retries.attempts))",fieldPath=".rules",message="a rule sets retries without attempts, and spec.retries.attempts 0 turns them off: set attempts in the rule"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || !self.hosts.exists(h, h.contains('*'))",fieldPath=".hosts",message="a wildcard needs a route without destinations, which passes TLS through: remove destinations, or use host names"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || self.hosts.all(h, h.contains('.'))",fieldPath=".hosts",message="a short name needs a destination: add destinations, such as [{url: https://www.example.com}], or use the names of external hosts, to which a route without destinations passes TLS through"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !self.hosts.exists(h, h.matches('^([^.]*[.])*(svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)$') || h.matches('^[^.]+[.][^.]+[.]svc[.]'))",fieldPath=".hosts",message="the name of a cluster service needs a destination: add destinations, such as [{url: https://www.example.com}], or use the names of external hosts, to which a route without destinations passes TLS through"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !self.hosts.exists(h, h.matches('^([^.]*[.])*(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)$') || h.matches('^[*][.](google|ec2|azure)[.]internal$'))",fieldPath=".hosts",message="a host must not be a cloud's metadata service, nor a wildcard that includes one"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.serviceCreationPolicy) || self.serviceCreationPolicy != 'Never'",fieldPath=".serviceCreationPolicy",message="a route without destinations has no aliases and creates no Service: remove serviceCreationPolicy, or add destinations"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.rules) || self.rules.size() == 0",fieldPath=".rules",message="rules need destinations: a route without them passes TLS through, and the mesh cannot read the requests. Add destinations, or remove rules"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.timeout)",fieldPath=".timeout",message="timeout needs destinations: a route without them passes TLS through, and the mesh cannot read the requests. Add destinations, or remove timeout"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.retries)",fieldPath=".retries",message="retries need destinations: a route without them passes TLS through, and the mesh cannot read the requests. Add destinations, or remove retries"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.meshHeaders) || self.meshHeaders != 'Keep'",fieldPath=".meshHeaders",message="meshHeaders needs destinations: a route without them passes TLS through, and the mesh adds no headers. Add destinations, or remove meshHeaders"
+// +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.workloadSelector)",fieldPath=".workloadSelector",message="workloadSelector needs destinations: Istio cannot limit a ServiceEntry to some of the pods that call its hosts. Add destinations, or remove workloadSelector"
 type ExternalRouteSpec struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
-	// http://HOST, and the mesh originates TLS.
+	// http://HOST, and the mesh originates TLS. In a route without destinations, each host is an external DNS name (www.example.com) or a wildcard
+	// (*.example.com), and workloads call it over TLS that they originate themselves.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -61,7 +72,7 @@ type ExternalRouteSpec struct {
 	Hosts []RouteHost `json:"hosts,omitempty"`
 
 	// port is the port on which workloads call the hosts, from 1 to 65535. For a host that is upgraded in place it must not be the https port. Defaults
-	// to 80.
+	// to 80, and to 443 in a route without destinations.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -74,10 +85,11 @@ type ExternalRouteSpec struct {
 	// +default="IfMissing"
 	ServiceCreationPolicy ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 
-	// destinations are the external hosts, from 1 to 8. Their names must be unique.
-	// +required
+	// destinations are the external hosts, at most 8. Their names must be unique. Without destinations the route is a pass-through route: the mesh lets
+	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo and suspend.
+	// +optional
 	// +listType=atomic
-	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:XValidation:rule="self.all(d, self.exists_one(e, (has(e.name) ? e.name : 'primary') == (has(d.name) ? d.name : 'primary')))",message="destinations must have unique names, and one without a name is called primary: set name"
 	Destinations []Destination `json:"destinations,omitempty"`
@@ -133,14 +145,14 @@ type ExternalRouteSpec struct {
 	Suspend bool `json:"suspend,omitempty"`
 }
 
-// RouteHost is a name that workloads call.
+// RouteHost is a name that workloads call, or a wildcard for such names.
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="!self.contains('*')",message="must not be a wildcard"
+// +kubebuilder:validation:XValidation:rule="!self.contains('*') || self.matches('^[*][.][^*.]+[.][^*]+$')",message="a wildcard must be *. and a domain of two labels or more, such as *.example.com"
 // +kubebuilder:validation:XValidation:rule="!self.endsWith('.')",message="must not end with a dot"
 // +kubebuilder:validation:XValidation:rule="!self.matches('[A-Z]')",message="must be lower case"
-// +kubebuilder:validation:XValidation:rule="self.matches('[A-Z*]|[.]$') || (self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$') && self.matches('(^|[.])[a-z][-a-z0-9]*$'))",message="must be a DNS name: labels of at most 63 letters, digits and hyphens, without scheme, port or path, and no IP address"
+// +kubebuilder:validation:XValidation:rule="self.matches('[A-Z]|[.]$|^[*]$|^[*][^.]|.[*]|^[*][.][^.]*$') || (self.matches('^([*][.])?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$') && self.matches('(^|[.])[a-z][-a-z0-9]*$'))",message="must be a DNS name: labels of at most 63 letters, digits and hyphens, without scheme, port or path, and no IP address"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^([^.]*[.])*localhost([.]localdomain)?$')",message="must not be localhost: a call to it never leaves the pod"
 type RouteHost string
 

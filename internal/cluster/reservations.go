@@ -42,7 +42,7 @@ func (r *reservations) replace(route types.NamespacedName, claims []conflict.Cla
 			delete(r.holders, claim.Key)
 		}
 		if !slices.ContainsFunc(claims, func(c conflict.Claim) bool {
-			return c.Key == claim.Key && c.Share == claim.Share && c.Port == claim.Port
+			return c.Key == claim.Key && c.Share == claim.Share && c.ExportTo == claim.ExportTo && c.Port == claim.Port
 		}) {
 			released = append(released, claim)
 		}

@@ -72,10 +72,11 @@ func refusal(route *v1alpha1.ExternalRoute) *metav1.Condition {
 	return accepted
 }
 
-// waits reports whether a route is refused because of what others decide about the host of a destination.
+// waits reports whether a route is refused because of what others decide about the host of a destination, or about a host that passes through.
 func waits(route *v1alpha1.ExternalRoute) bool {
 	why := refusal(route)
-	return why != nil && why.Reason == v1alpha1.ReasonDestinationConflict
+	return why != nil && (why.Reason == v1alpha1.ReasonDestinationConflict ||
+		why.Reason == v1alpha1.ReasonHostConflict && translate.PassesThrough(route))
 }
 
 // competes reports whether a route would take what it asks for if no other route had it.

@@ -8,6 +8,7 @@ package conflict
 import (
 	"cmp"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +54,11 @@ const Subsets = "subsets"
 // InPlace are the terms of a plain port on which a host is upgraded in place. It leads nowhere by itself, and an endpoint of another route would open it.
 const InPlace = "in place"
 
+// Alone are the terms of a host that only its own namespace sees.
+const Alone = "exported to ."
+
 // Shares are the terms on which claims of one key can be shared, the empty one included: a claim on the empty terms is shared with nobody.
-var Shares = []string{"", Subsets, InPlace, protocolHTTP, protocolTLS}
+var Shares = []string{"", Subsets, InPlace, Alone, protocolHTTP, protocolTLS}
 
 const (
 	protocolHTTP = "HTTP"
@@ -67,6 +71,8 @@ type Claim struct {
 	Key string
 	// Share is the terms on which other routes may claim the key too: on the same terms, or not at all if it is empty.
 	Share string
+	// ExportTo is on what a claim on the empty terms can be shared all the same: on an equal one.
+	ExportTo string
 	// Port limits a claim to one port of the host; 0 means every port.
 	Port uint32
 	// Labels limit a claim to pods with these labels.
@@ -85,7 +91,7 @@ func HostClaim(namespace, host string, port uint32, labels map[string]string) Cl
 // Clashes reports whether two routes cannot both have what they claim.
 func (c Claim) Clashes(other Claim) bool {
 	switch {
-	case c.Key != other.Key, c.Share == other.Share && c.Share != "":
+	case c.Key != other.Key, c.Share == other.Share && c.ExportTo == other.ExportTo && (c.Share != "" || c.ExportTo != ""):
 		return false
 	case c.Port != 0 && other.Port != 0 && c.Port != other.Port:
 		return false
@@ -118,9 +124,10 @@ func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 			for _, port := range facts.Ports {
 				claims = append(claims, Claim{Key: "port " + o.Namespace + "/" + host, Port: port.Number, Share: port.terms(), Host: host})
 			}
+			claims = append(claims, facts.exportClaim(host), ruleClaim(o.Namespace, host))
 		}
 	case *networkingv1.DestinationRule:
-		claim := Claim{Key: "rule " + o.Namespace + "/" + o.Spec.Host, Share: Subsets, Host: o.Spec.Host}
+		claim := ruleClaim(o.Namespace, o.Spec.Host)
 		if o.Spec.TrafficPolicy != nil {
 			claim.Share = ""
 		}
@@ -129,7 +136,23 @@ func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 	return claims
 }
 
+// ruleClaim claims that nobody has settings for the whole of a host. A ServiceEntry needs that too: TLS that workloads originate themselves would be in TLS.
+func ruleClaim(namespace, host string) Claim {
+	return Claim{Key: "rule " + namespace + "/" + host, Share: Subsets, Host: host}
+}
+
+// exportClaim claims who sees a host: Istio merges the entries of a host only if their exportTo is equal.
+func (e ServiceEntry) exportClaim(host string) Claim {
+	claim := Claim{Key: exportKey + e.Namespace + "/" + host, Host: host, Share: Alone}
+	if !slices.Equal(e.ExportTo, []string{"."}) {
+		claim.Share, claim.ExportTo = "", cmp.Or(strings.Join(e.ExportTo, " "), "*")
+	}
+	return claim
+}
+
+const exportKey = "export "
+
 // Same reports whether two claims are for the same.
 func (c Claim) Same(other Claim) bool {
-	return c.Key == other.Key && c.Share == other.Share && c.Port == other.Port && maps.Equal(c.Labels, other.Labels)
+	return c.Key == other.Key && c.Share == other.Share && c.ExportTo == other.ExportTo && c.Port == other.Port && maps.Equal(c.Labels, other.Labels)
 }

@@ -153,7 +153,9 @@ type DestinationRule struct {
 	Subsets  []string
 	Selector bool
 	// Policy says that it has settings for the whole host.
-	Policy   bool
+	Policy bool
+	// TLS says that it originates TLS for the whole host, or for one of its ports.
+	TLS      bool
 	ExportTo []string
 }
 
@@ -163,10 +165,18 @@ func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
 		Identity: IdentityOf(d), Host: d.Spec.Host, Selector: d.Spec.WorkloadSelector != nil, Policy: d.Spec.TrafficPolicy != nil,
 		ExportTo: slices.Sorted(slices.Values(d.Spec.ExportTo)),
 	}
+	policy := d.Spec.TrafficPolicy
+	facts.TLS = originates(policy.GetTls()) || slices.ContainsFunc(policy.GetPortLevelSettings(), func(p *istio.TrafficPolicy_PortTrafficPolicy) bool {
+		return originates(p.GetTls())
+	})
 	for _, s := range d.Spec.Subsets {
 		facts.Subsets = append(facts.Subsets, s.Name)
 	}
 	return facts
+}
+
+func originates(tls *istio.ClientTLSSettings) bool {
+	return tls != nil && tls.Mode != istio.ClientTLSSettings_DISABLE
 }
 
 // Claims are its host in its namespace.
@@ -179,8 +189,7 @@ func (d DestinationRule) Claims() []Name { return []Name{{d.Namespace, d.Host}} 
 // set itself. Otherwise the youngest without a selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go,
 // mergeDestinationRule; pilot/pkg/model/sidecar.go, DestinationRule).
 func (d DestinationRule) Disturbs(ours DestinationRule) string {
-	home := []string{".", "*", d.Namespace}
-	if !d.Selector && len(d.ExportTo) > 0 && !slices.ContainsFunc(d.ExportTo, func(n string) bool { return slices.Contains(home, n) }) {
+	if !d.seenAtHome() {
 		return "" // only other namespaces see it, and they do not see ours
 	}
 	switch {
@@ -196,6 +205,21 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 		return "has settings for the whole host, which the route's subsets would inherit" + agree
 	}
 	return ""
+}
+
+// DisturbsPassed says why workloads cannot call a host of a pass-through route over their own TLS beside a DestinationRule of the host and namespace, and
+// what helps, or nothing.
+func (d DestinationRule) DisturbsPassed() string {
+	if !d.TLS || !d.seenAtHome() {
+		return ""
+	}
+	return "originates TLS, and TLS that workloads originate themselves would be inside it: remove its tls settings, or delete it"
+}
+
+// seenAtHome says whether sidecars of its own namespace use it.
+func (d DestinationRule) seenAtHome() bool {
+	home := []string{".", "*", d.Namespace}
+	return d.Selector || len(d.ExportTo) == 0 || slices.ContainsFunc(d.ExportTo, func(n string) bool { return slices.Contains(home, n) })
 }
 
 // merge says whether Istio makes one of two rules of a host, as far as their exportTo goes.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -162,7 +163,7 @@ func (j *judge) visibleIn(namespace string) bool {
 func (j *judge) foreignDestinations() {
 	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
 		if how != "" && !named(item.Object, rival) {
-			j.destinationConflict(item.Path, "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
+			j.destinationConflict(j.path(item, host), "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
 		}
 	}
 	for _, item := range j.Wanted.Objects {
@@ -170,8 +171,15 @@ func (j *judge) foreignDestinations() {
 		case *networkingv1.ServiceEntry:
 			ours := ServiceEntryFacts(o)
 			ours.Created = j.created(o).Time
-			for _, rival := range j.world.ServiceEntries(j.Namespace, o.Spec.Hosts[0]) {
-				disturbed(item, o.Spec.Hosts[0], "ServiceEntry", rival.Identity, rival.Disturbs(ours))
+			for _, host := range o.Spec.Hosts {
+				for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
+					disturbed(item, host, "ServiceEntry", rival.Identity, rival.Disturbs(ours))
+				}
+				if j.passes() {
+					for _, rival := range j.world.DestinationRules(j.Namespace, host) {
+						disturbed(item, host, "DestinationRule", rival.Identity, rival.DisturbsPassed())
+					}
+				}
 			}
 		case *networkingv1.DestinationRule:
 			ours := DestinationRuleFacts(o)
@@ -181,6 +189,17 @@ func (j *judge) foreignDestinations() {
 			}
 		}
 	}
+}
+
+// passes reports whether the route is a pass-through route.
+func (j *judge) passes() bool { return translate.PassesThrough(j.ExternalRoute) }
+
+// path is the field that asks for a host of an object.
+func (j *judge) path(item translate.Item, host string) *field.Path {
+	if i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == host }); i >= 0 && j.passes() {
+		return j.Wanted.Hosts[i].Path
+	}
+	return item.Path
 }
 
 func named(object translate.Object, identity Identity) bool {
@@ -195,12 +214,13 @@ func (j *judge) routes() {
 			if winner == nil {
 				continue
 			}
-			if !claim.Serves {
-				j.destinationConflict(item.Path, "%s", winner.words(claim))
+			exports := strings.HasPrefix(claim.Key, exportKey) && j.passes()
+			if !claim.Serves && !exports {
+				j.destinationConflict(j.path(item, claim.Host), "%s", winner.words(claim, j.passes()))
 				continue
 			}
 			if i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == claim.Host }); i >= 0 {
-				j.hostConflict(j.Wanted.Hosts[i], "%s", winner.words(claim))
+				j.hostConflict(j.Wanted.Hosts[i], "%s", winner.words(claim, j.passes()))
 			}
 		}
 	}
@@ -268,7 +288,7 @@ func (j *judge) blocked(route *v1alpha1.ExternalRoute) bool {
 func (j *judge) mine(claim Claim) *Identity {
 	i := slices.IndexFunc(j.has, func(h Holder) bool {
 		c := h.Claim
-		return c.Key == claim.Key && c.Share == claim.Share && (c.Port == 0 || c.Port == claim.Port) && covers(c.Labels, claim.Labels)
+		return c.Key == claim.Key && c.Share == claim.Share && c.ExportTo == claim.ExportTo && (c.Port == 0 || c.Port == claim.Port) && covers(c.Labels, claim.Labels)
 	})
 	if i < 0 {
 		return nil
@@ -315,8 +335,8 @@ func asked(route *v1alpha1.ExternalRoute, clusterDomain string) (*translate.Tran
 	return translate.Translate(&likely, translate.Mesh{ClusterDomain: clusterDomain})
 }
 
-// words say to whom a claim belongs, and what to do.
-func (r *winner) words(claim Claim) string {
+// words say to whom a claim of a route, which may be a pass-through route, belongs, and what to do.
+func (r *winner) words(claim Claim, passed bool) string {
 	route := fmt.Sprintf("ExternalRoute %s/%s, which already uses it", r.Namespace, r.Name)
 	if r.waits {
 		route = fmt.Sprintf("ExternalRoute %s/%s, which is older", r.Namespace, r.Name)
@@ -324,6 +344,15 @@ func (r *winner) words(claim Claim) string {
 	switch {
 	case claim.Serves:
 		return fmt.Sprintf("belongs to %s: remove the host from one of the two routes", route)
+	case strings.HasPrefix(claim.Key, exportKey) && passed:
+		return fmt.Sprintf("belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", route)
+	case strings.HasPrefix(claim.Key, exportKey):
+		return fmt.Sprintf("%s belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", claim.Host, route)
+	case claim.Share == Subsets && passed:
+		return fmt.Sprintf("%s belongs to %s, and its tls.scope Host breaks TLS that workloads originate themselves: use tls.scope Route there", claim.Host, route)
+	case claim.Share != InPlace && r.Claim.Share == InPlace && passed:
+		return fmt.Sprintf("port %d of %s belongs to %s and upgrades the host in place: requests meant for it would leave in plaintext without the "+
+			"VirtualService. Use another port", claim.Port, claim.Host, route)
 	case claim.Share == "" || claim.Share == Subsets:
 		return fmt.Sprintf("%s belongs to %s, and tls.scope Host cannot be shared with another ExternalRoute: use tls.scope Route in both", claim.Host, route)
 	case claim.Share == InPlace:

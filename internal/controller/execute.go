@@ -202,11 +202,11 @@ func (r *Reconciler) delete(ctx context.Context, p *pass, d plan.Deletion) error
 	kind, _ := translate.KindNamed(d.Kind)
 	object.SetGroupVersionKind(kind.GVK)
 	err := r.client.Delete(ctx, object, client.Preconditions{UID: &d.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	p.state.moments.Deleted(d.Key, err, r.clock.Now())
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict says that it is another object by now
 		return fmt.Errorf("delete %s: %w", d.Key, err)
 	}
 	delete(p.stands, d.Key)
-	p.state.moments.Deleted(d.Key)
 	p.state.deleted(d.Key, d.UID, p.now)
 	ctrl.LoggerFrom(ctx).Info("Deleted object", "kind", d.Kind, "object", d.Name)
 	return nil

@@ -234,9 +234,14 @@ func (p *pass) describe(status *v1alpha1.ExternalRouteStatus, clusterDomain stri
 	if p.verdict.Refusal != nil {
 		for _, key := range slices.SortedFunc(maps.Keys(p.stands), compareKeys) {
 			status.Resources = append(status.Resources, resourceOf(key))
-			if v, serves := p.owned[key].(*networkingv1.VirtualService); serves {
-				status.Hosts = conflict.VirtualServiceFacts(v, clusterDomain).Hosts
+			switch o := p.owned[key].(type) {
+			case *networkingv1.VirtualService:
+				status.Hosts = append(status.Hosts, conflict.VirtualServiceFacts(o, clusterDomain).Hosts...)
 				status.Destinations = p.route.Status.Destinations // the objects do not tell which name a subset had in the last good spec
+			case *networkingv1.ServiceEntry:
+				if translate.IsPassed(o, p.route) {
+					status.Hosts = append(status.Hosts, o.Spec.Hosts...)
+				}
 			}
 		}
 		return

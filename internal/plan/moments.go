@@ -15,7 +15,8 @@ type Moments struct {
 	// Began is when the process began to reconcile.
 	Began time.Time
 
-	// sent is when a ServiceEntry or DestinationRule was last written, and moved when the VirtualService last left a cluster or a host, or was created.
+	// sent is when a ServiceEntry or DestinationRule was last written, and moved when the VirtualService last left a cluster or a host, was created, or was
+	// deleted.
 	sent  map[translate.Key]time.Time
 	moved time.Time
 	// unsure reports that the last write of the VirtualService failed: the API server may have committed it all the same, and the cache not show it yet.
@@ -53,8 +54,15 @@ func (m *Moments) Returned(p Plan, step Step, err error, now time.Time) {
 	}
 }
 
-// Deleted forgets an object.
-func (m *Moments) Deleted(key translate.Key) { delete(m.sent, key) }
+// Deleted notes that the answer to a deletion has come, or has not come: the API server may have committed it until now.
+func (m *Moments) Deleted(key translate.Key, err error, now time.Time) {
+	if err == nil {
+		delete(m.sent, key)
+	}
+	if key.Kind == translate.VirtualServiceKind.GVK.Kind {
+		m.moved = now
+	}
+}
 
 func (m *Moments) stamp(step Step, now time.Time) {
 	if step.Stage == translate.StageTraffic {

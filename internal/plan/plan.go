@@ -160,7 +160,7 @@ type planner struct {
 	moments *Moments
 	now     time.Time
 
-	// live is the VirtualService that stands, next the one that is wanted.
+	// live is the VirtualService that stands, next the one that is wanted: a pass-through route wants none.
 	live, next *networkingv1.VirtualService
 	// settled is when every sidecar knows that traffic has moved: nothing of before is used then. It is zero if traffic has not moved yet.
 	settled time.Time
@@ -178,13 +178,29 @@ func (p *planner) read() {
 			p.live, _ = p.standing(translate.KeyOf(item.Object)).(*networkingv1.VirtualService)
 		}
 	}
+	if p.next == nil {
+		p.live = p.ownedVirtualService()
+	}
 	if p.live == nil {
 		return
 	}
 	p.serving = p.live
+	if p.next == nil {
+		return
+	}
 	if !leaves(p.live, p.next) {
 		p.settled = latest(p.moments.Began, p.moments.moved).Add(p.Settle)
 	}
+}
+
+// ownedVirtualService is what stands of a route that had destinations, nil if there is none.
+func (p *planner) ownedVirtualService() *networkingv1.VirtualService {
+	for _, object := range p.Owned {
+		if v, is := object.(*networkingv1.VirtualService); is && v.GetDeletionTimestamp().IsZero() {
+			return v
+		}
+	}
+	return nil
 }
 
 // standing is the object that the route controls or takes over, nil if there is none.
@@ -210,6 +226,10 @@ func (p *planner) upstreams() {
 
 // traffic writes the VirtualService, when what it does not use yet has settled.
 func (p *planner) traffic() {
+	if p.next == nil {
+		p.passThrough()
+		return
+	}
 	if p.wait = p.untilMove(); p.wait > 0 || !p.apply(p.next, translate.StageTraffic) {
 		return
 	}
@@ -220,12 +240,24 @@ func (p *planner) traffic() {
 	p.openPorts()
 }
 
-// leftovers deletes what the route does not ask for any more.
+// passThrough finds when traffic has settled in a route that has no VirtualService: workloads use a ServiceEntry when it has settled, and what a
+// VirtualService used may go when the VirtualService has been gone for as long.
+func (p *planner) passThrough() {
+	since := latest(p.moments.Began, p.moments.moved)
+	for _, item := range p.Objects {
+		since = latest(since, p.sent(translate.KeyOf(item.Object)))
+	}
+	p.settled = since.Add(p.Settle)
+}
+
+// leftovers deletes what the route does not ask for any more. A VirtualService goes before what it uses: sidecars would answer 503 otherwise, if they learn
+// of the other deletions first.
 func (p *planner) leftovers() {
 	var leftovers []Deletion
+	lastRoute := p.next == nil && p.live != nil
 	for key, object := range p.Owned {
 		wanted := slices.ContainsFunc(p.Objects, func(item translate.Item) bool { return translate.KeyOf(item.Object) == key })
-		if !wanted && object.GetDeletionTimestamp().IsZero() {
+		if !wanted && object.GetDeletionTimestamp().IsZero() && (!lastRoute || object == translate.Object(p.live)) {
 			leftovers = append(leftovers, deletionOf(object))
 		}
 	}
@@ -233,6 +265,9 @@ func (p *planner) leftovers() {
 	case p.isSettled():
 		slices.SortFunc(leftovers, compareDeletion)
 		p.Delete = leftovers
+		if lastRoute {
+			p.Again = p.Settle
+		}
 	case p.wait == 0 && (len(leftovers) > 0 || p.bridged()):
 		p.Again = p.settled.Sub(p.now)
 	}
@@ -311,19 +346,27 @@ func (p *planner) conclude() {
 		}
 	default:
 		p.Condition = Condition{
-			Programmed: true, Reason: v1alpha1.ReasonProgrammed, Message: fmt.Sprintf("All %d generated objects are in sync.", len(p.Objects)),
+			Programmed: true, Reason: v1alpha1.ReasonProgrammed, Message: inSync(len(p.Objects)),
 		}
 	}
+}
+
+func inSync(objects int) string {
+	if objects == 1 {
+		return "The generated object is in sync."
+	}
+	return fmt.Sprintf("All %d generated objects are in sync.", objects)
 }
 
 // suspend keeps the plan from being executed.
 func (p *planner) suspend() {
 	condition := Condition{Programmed: true, Reason: v1alpha1.ReasonSuspended, Message: "The route is suspended; all generated objects are in sync."}
 	if len(p.Apply) > 0 || p.wait > 0 {
-		key := translate.KeyOf(p.next)
+		var next translate.Object = p.next
 		if len(p.Apply) > 0 {
-			key = p.Apply[0].Key()
+			next = p.Apply[0].Object
 		}
+		key := translate.KeyOf(next)
 		condition.Programmed = false
 		condition.Message = fmt.Sprintf("The route is suspended, and %s is not as it asks. Set spec.suspend to false to let the operator update it.", key)
 	}

@@ -33,6 +33,9 @@ const (
 	inPlace     = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 	inPlain     = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "http://a.example.com", resolution: DNS, weight: 1}]}`
 	inPlace8080 = `{hosts: [a.example.com], port: 8080, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	passA       = `{hosts: [a.example.com], exportTo: [.]}`
+	passB       = `{hosts: [a.example.com, b.example.com, "*.example.org"], exportTo: [.]}`
+	passA8443   = `{hosts: [a.example.com], port: 8443, exportTo: [.]}`
 	both        = `{hosts: [web, a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 )
 
@@ -303,6 +306,125 @@ func TestNext(t *testing.T) {
 				"0s: " + a + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
 				"6s: ServiceEntry(a:443,80-); delete DestinationRule(a), ServiceEntry(a); Programmed", "6s: Programmed",
 			},
+		},
+		"a pass-through route is written at once, and writes nothing at rest": {
+			func(s *story) {
+				s.route(passB)
+				s.pass()
+				s.pass()
+				s.restart()
+				s.pass()
+			},
+			[]string{"0s: ServiceEntry(a:443), ServiceEntry(*:443); Programmed", "0s: Programmed", "0s: Programmed"},
+		},
+		"hosts of a pass-through route come in place, and the last wildcard goes a settle time later": {
+			func(s *story) {
+				s.stands(passA)
+				s.route(passB)
+				s.pass()
+				s.route(passA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443), ServiceEntry(*:443); Programmed", "0s: ServiceEntry(a:443); Programmed; again 3s",
+				"3s: delete ServiceEntry; Programmed", "3s: Programmed",
+			},
+		},
+		"a pass-through route on another port keeps the old entry until the new one has settled": {
+			func(s *story) {
+				s.stands(passA)
+				s.route(passA8443)
+				s.pass()
+				s.after(2 * time.Second)
+				s.restart()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:8443); Programmed; again 3s", "2s: Programmed; again 3s", "5s: delete ServiceEntry(a); Programmed", "5s: Programmed",
+			},
+		},
+		"a route that loses its destinations: the entry, settle, no VirtualService, settle, no upstreams": {
+			func(s *story) {
+				s.stands(inPlace)
+				s.route(passA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443); Programmed; again 3s", "3s: delete VirtualService; Programmed; again 3s", "5s: Programmed; again 1s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"... and a restart in between begins the wait anew": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(passA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.restart()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443); Programmed; again 3s", "3s: delete VirtualService; Programmed; again 3s", "5s: Programmed; again 3s",
+				"8s: delete DestinationRule(a), ServiceEntry(a), Service; Programmed",
+			},
+		},
+		"... and a suspended one keeps all": {
+			func(s *story) { s.stands(toA); s.route(passA); s.suspended = true; s.pass() },
+			[]string{"0s: Suspended"},
+		},
+		"a pass-through route that gets destinations under an alias: all at once, settle, no old entry": {
+			func(s *story) {
+				s.stands(passA)
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: Service, " + a + " | VirtualService; Programmed; again 3s", "3s: delete ServiceEntry(a); Programmed", "3s: Programmed"},
+		},
+		"a pass-through route that gets destinations in place: a move": {
+			func(s *story) {
+				s.stands(passA)
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: " + a + "; Switching; again 3s", "3s: VirtualService | ServiceEntry(a:443,80-); Programmed; again 3s",
+				"6s: delete ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"an entry of a pass-through route that another client deletes comes back": {
+			func(s *story) {
+				s.stands(passA)
+				s.pass()
+				s.owned = nil
+				s.owned = map[translate.Key]translate.Object{}
+				s.pass()
+			},
+			[]string{"0s: Programmed", "0s: ServiceEntry(a:443)?; Programmed"},
 		},
 		"an adopted VirtualService carries traffic": {
 			func(s *story) {
@@ -637,7 +759,7 @@ func (s *story) execute(p plan.Plan) (failed bool) {
 	}
 	for _, d := range p.Delete {
 		delete(s.owned, d.Key)
-		s.moments.Deleted(d.Key)
+		s.moments.Deleted(d.Key, nil, s.now)
 	}
 	return false
 }
@@ -700,7 +822,7 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 func (s *story) hosts() map[translate.Key]string {
 	hosts := map[translate.Key]string{}
 	before := s.spec
-	for _, spec := range []string{toA, toB, inPlace, inPlain} {
+	for _, spec := range []string{toA, toB, inPlace, inPlain, passA, passA8443} {
 		s.spec = spec
 		for _, item := range s.translate().Objects {
 			hosts[translate.KeyOf(item.Object)] = hostOf(item.Object)

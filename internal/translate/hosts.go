@@ -25,7 +25,7 @@ type alias struct {
 
 // References are the objects that the translation of a route asks about. A change of one of them may change the translation.
 type References struct {
-	// Aliases are the Services of the route's own hosts, and Services those and all whose names its destinations could mean.
+	// Aliases are the Services of the route's own hosts, and Services those and all whose names its destinations or passed hosts could mean.
 	Aliases, Services []types.NamespacedName
 	ConfigMaps        []string
 }
@@ -33,6 +33,14 @@ type References struct {
 // ReferencesOf names the Services and ConfigMaps that matter for the route.
 func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 	var r References
+	if PassesThrough(route) {
+		for _, h := range route.Spec.Hosts {
+			if key, possible := serviceNamed(strings.TrimPrefix(string(h), "*.")); possible {
+				r.Services = appendNew(r.Services, key)
+			}
+		}
+		return r
+	}
 	for _, h := range route.Spec.Hosts {
 		parts := strings.Split(string(h), ".")
 		if len(parts) == 1 || (isServiceName(parts) && parts[1] == route.Namespace && !isDestinationHost(route, string(h))) {
@@ -137,8 +145,12 @@ func hostPath(route *v1alpha1.ExternalRoute, host string) *field.Path {
 	return field.NewPath("spec", "hosts").Index(slices.Index(route.Spec.Hosts, v1alpha1.RouteHost(host)))
 }
 
-// HostsOf are the complete names of the hosts that the route asks for, whether it may have them or not.
+// HostsOf are the complete names of the hosts that the route asks for, whether it may have them or not. A pass-through route asks for none: others may
+// serve its hosts.
 func HostsOf(route *v1alpha1.ExternalRoute, clusterDomain string) []string {
+	if PassesThrough(route) {
+		return nil
+	}
 	aliases, inPlace, _ := readHosts(route, clusterDomain)
 	names := make([]string, 0, len(aliases)+len(inPlace))
 	for _, a := range aliases {
@@ -147,9 +159,14 @@ func HostsOf(route *v1alpha1.ExternalRoute, clusterDomain string) []string {
 	return append(names, inPlace...)
 }
 
-// UpstreamsOf are the real hosts of the route's destinations.
+// UpstreamsOf are the real hosts of the route's destinations, or the hosts of a pass-through route.
 func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
 	var hosts []string
+	if PassesThrough(route) {
+		for _, h := range route.Spec.Hosts {
+			hosts = appendNew(hosts, string(h))
+		}
+	}
 	for _, d := range route.Spec.Destinations {
 		hosts = appendNew(hosts, hostOf(d.URL))
 	}

@@ -90,7 +90,7 @@ type Host struct {
 // Translation is what a route means.
 type Translation struct {
 	Objects Objects
-	// Hosts are in the order in which the VirtualService has them.
+	// Hosts are in the order in which the VirtualService has them, or in that of a pass-through route.
 	Hosts []Host
 	// Destinations are the upstreams of the route's destinations, in their order.
 	Destinations []v1alpha1.DestinationStatus
@@ -117,6 +117,9 @@ func (t *Translation) HostNames() []string {
 
 // Translate returns what the route means, or why it is refused.
 func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal) {
+	if PassesThrough(route) {
+		return passThrough(route, mesh)
+	}
 	var refusal Refusal
 
 	aliases, inPlace, problems := readHosts(route, mesh.ClusterDomain)
@@ -205,5 +208,8 @@ func private(route *v1alpha1.ExternalRoute) bool {
 
 // PortOf is the port on which workloads call the route's hosts.
 func PortOf(route *v1alpha1.ExternalRoute) int32 {
+	if PassesThrough(route) {
+		return cmp.Or(route.Spec.Port, 443)
+	}
 	return cmp.Or(route.Spec.Port, 80)
 }
