@@ -35,7 +35,7 @@ type Kind struct {
 // The generated kinds.
 var (
 	ServiceKind         = serviceKind()
-	ServiceEntryKind    = istioKind("ServiceEntry", func(o *networkingv1.ServiceEntry) proto.Message { return &o.Spec }, spellLocation)
+	ServiceEntryKind    = istioKind("ServiceEntry", func(o *networkingv1.ServiceEntry) proto.Message { return &o.Spec }, spellEntry)
 	DestinationRuleKind = istioKind("DestinationRule", func(o *networkingv1.DestinationRule) proto.Message { return &o.Spec }, spellTLSModes)
 	VirtualServiceKind  = istioKind("VirtualService", func(o *networkingv1.VirtualService) proto.Message { return &o.Spec }, spellWeights)
 )

@@ -31,8 +31,11 @@ func Manifest(object Object) (*unstructured.Unstructured, error) {
 	return manifest, nil
 }
 
-func spellLocation(spec map[string]any) {
+func spellEntry(spec map[string]any) {
 	spec["location"] = "MESH_EXTERNAL"
+	if spec["resolution"] == nil {
+		spec["resolution"] = "NONE"
+	}
 }
 
 func spellTLSModes(spec map[string]any) {

@@ -12,9 +12,20 @@ var hostRules = map[string]rule{
 		path: "hosts",
 		says: "each host must be a short name (webserver), NAME.NAMESPACE.svc",
 	},
-	"a host is no wildcard": {
-		at: "hosts[0]", good: values("webserver"), bad: values("*", "*.example.com", "web*", "*.default.svc.cluster.local"),
-		says: "must not be a wildcard",
+	"a host is no wildcard in a route with destinations": {
+		at: "hosts[0]", good: values("webserver"), bad: values("*.example.com", "*.default.svc.cluster.local"), path: "hosts",
+		says: "a wildcard needs a route without destinations",
+	},
+	"a wildcard is *. and a domain of two labels or more": {
+		with: passThrough,
+		at:   "hosts[0]", good: values("*.example.com", "*.a.b.example.com"),
+		bad:  values("*", "web*", "*.", "*.com", "**.example.com", "*.*.com", "a.*.com", "*example.com", "*.example.*"),
+		says: "a wildcard must be *. and a domain of two labels or more",
+	},
+	"a wildcard's domain is a DNS name": {
+		with: passThrough,
+		at:   "hosts[0]", good: values("*.example.com"), bad: values("*.-a.com", "*.a..com", "*.10.0.0.1", "*.a_b.com", "*.example.com:443"),
+		says: "must be a DNS name",
 	},
 	"a host has no trailing dot": {
 		at: "hosts[0]", good: values("webserver"), bad: values("webserver.", "web.default.svc.", "."), says: "must not end with a dot",
@@ -46,6 +57,52 @@ var hostRules = map[string]rule{
 		at: "hosts", good: values([]any{"a", "b"}), bad: values([]any{"a", "a"}), path: "hosts[1]", says: "Duplicate value",
 	},
 	"hosts are demanded": {with: `hosts: null`, at: "port", bad: values(80), path: "hosts", says: "Required value"},
+}
+
+// passThrough is a route without destinations.
+const passThrough = `{hosts: [www.example.com], destinations: []}`
+
+var passThroughRules = map[string]rule{
+	"the hosts of a route without destinations are external names and wildcards": {
+		with: passThrough,
+		at:   "hosts",
+		good: values([]any{"www.google.com", "*.googleapis.com"}, []any{"example.com"}, []any{"svc.example.com"}, []any{"cluster.local.example.com"}),
+		bad:  values([]any{"webserver"}, []any{"www.google.com", "web"}),
+		says: "a short name needs a destination: add destinations",
+	},
+	"... and no names of the cluster": {
+		with: passThrough,
+		at:   "hosts[1]",
+		good: values("svc.example.com"),
+		bad: values("web.default.svc", "web.default.svc.cluster.local", "web.default.svc.corp.example", "*.default.svc.cluster.local", "*.cluster.local",
+			"a.cluster.local", "kubernetes.default", "x.demo.externalroute.internal"),
+		path: "hosts", says: "the name of a cluster service needs a destination: add destinations",
+	},
+	"... and no metadata services": {
+		with: passThrough,
+		at:   "hosts[0]",
+		good: values("metadata.example.com", "*.tencentyun.com"),
+		bad: values("metadata.google.internal", "*.google.internal", "x.metadata.google.internal", "metadata.azure.internal", "*.azure.internal",
+			"instance-data.ec2.internal", "*.ec2.internal", "metadata.tencentyun.com", "metadata.goog"),
+		path: "hosts", says: "a host must not be a cloud's metadata service",
+	},
+	"a route without destinations has a port and an exportTo": {with: passThrough, at: "port", good: values(443, 8443)},
+	"... which other namespaces may be in":                    {with: passThrough, at: "exportTo", good: values([]any{"*"}, []any{".", "shop"})},
+	"it may be suspended":                                     {with: passThrough, at: "suspend", good: values(true)},
+	"it creates no Service": {
+		with: passThrough, at: "serviceCreationPolicy", good: values("IfMissing"), bad: values("Never"), says: "has no aliases and creates no Service",
+	},
+	"it has no rules": {
+		with: passThrough, at: "rules", good: values([]any{}), bad: values([]any{object{}}, []any{object{"timeout": "5s"}}), says: "rules need destinations",
+	},
+	"it has no timeout": {with: passThrough, at: "timeout", bad: values("5s"), says: "timeout needs destinations"},
+	"it has no retries": {with: passThrough, at: "retries", bad: values(object{}, object{"attempts": 1}), says: "retries need destinations"},
+	"it has no mesh headers": {
+		with: passThrough, at: "meshHeaders", good: values("Remove"), bad: values("Keep"), says: "meshHeaders needs destinations",
+	},
+	"it has no workload selector": {
+		with: passThrough, at: "workloadSelector", bad: values(object{"matchLabels": object{"app": "shop"}}), says: "workloadSelector needs destinations",
+	},
 }
 
 var urlRules = map[string]rule{
@@ -170,11 +227,10 @@ var destinationRules = map[string]rule{
 	"destinations: one to eight": {
 		at: "destinations", good: values(destinations(1), destinations(8)), bad: values(destinations(9)), says: "must have at most 8 items",
 	},
-	"destinations: not none": {
-		at: "destinations", good: values(destinations(1)), bad: values([]any{}),
-		says: "should have at least 1 items",
+	"an alias demands destinations": {
+		at: "destinations", good: values(destinations(1)), bad: values([]any{}, nil), path: "hosts",
+		says: "a short name needs a destination: add destinations",
 	},
-	"destinations are demanded": {with: `destinations: null`, at: "port", bad: values(80), path: "destinations", says: "Required value"},
 	"destinations have unique names": {
 		at: "destinations", good: values(destinations(2), destinations(8)),
 		bad:  values(append(destinations(2), destinations(2)[1]), append(destinations(7), destinations(1)[0])),

@@ -162,7 +162,7 @@ func TestUpdate(t *testing.T) {
 		"every field may change":  {patch: `{spec: {hosts: [other], serviceCreationPolicy: Never, meshHeaders: Keep, exportTo: ["*"], suspend: true}}`},
 		"a bad host is refused": {
 			patch: `{spec: {hosts: ["*"]}}`, field: "spec.hosts[0]",
-			says: "must not be a wildcard",
+			says: "a wildcard must be *. and a domain",
 		},
 		"a bad URL is refused": {
 			patch: `{spec: {destinations: [{url: "https://127.0.0.1"}]}}`,
@@ -190,10 +190,11 @@ func TestUpdate(t *testing.T) {
 			field: "spec.destinations", says: "destinations must have unique names",
 		},
 		"an unknown field is refused": {patch: `{spec: {prot: 8080}}`, field: "spec.prot", says: "unknown field"},
-		"no destinations are refused": {
-			patch: `{spec: {destinations: null}}`, field: "spec.destinations",
-			says: "Required value",
+		"no destinations are refused to an alias": {
+			patch: `{spec: {destinations: null}}`, field: "spec.hosts",
+			says: "a short name needs a destination",
 		},
+		"a route becomes a pass-through route": {patch: `{spec: {hosts: ["www.example.com", "*.example.org"], destinations: null}}`},
 	} {
 		t.Run(sentence, func(t *testing.T) {
 			manifest := route("update", nil)
