@@ -25,6 +25,9 @@ const (
 	hostWideA  = `{hosts: [wide], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, tls: {scope: Host}}]}`
 	inPlaceA   = `{hosts: [a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
 	plainA     = `{hosts: [plain], port: 80, exportTo: [.], destinations: [{name: primary, url: "http://a.example.com", resolution: DNS}]}`
+	passA      = `{hosts: [a.example.com, "*.example.org"], exportTo: [.]}`
+	passAToAll = `{hosts: [a.example.com], exportTo: ["*"]}`
+	passAPlain = `{hosts: [a.example.com], port: 80, exportTo: [.]}`
 	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
 )
 
@@ -111,6 +114,88 @@ func TestJudge(t *testing.T) {
 			mine:  plainA,
 			world: func(l *list) { l.serves("place", inPlaceA, 90) },
 			want:  "DestinationConflict spec.destinations[0] port 80 of a.example.com belongs to ExternalRoute demo/place, which already uses it and upgrades the host in place: with this destination, its requests would leave in plaintext without the VirtualService. Use https on another port, or remove the destination",
+		},
+		"a host that passes through, beside routes of the same host": {
+			mine: passA,
+			world: func(l *list) {
+				l.serves("other", passA, 10)
+				l.serves("web", webToA, 20)
+				l.serves("place", inPlaceA, 30)
+			},
+		},
+		"a destination beside a host that passes through": {world: func(l *list) { l.serves("pass", passA, 10) }},
+		"a host in place beside one that passes through":  {mine: inPlaceA, world: func(l *list) { l.serves("pass", passA, 10) }},
+		"a host that passes through to others, beside one that does not": {
+			mine:  passAToAll,
+			world: func(l *list) { l.serves("pass", passA, 90) },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/pass, which already uses it, with another exportTo, and Istio does not merge " +
+				"the two: use the same exportTo in both routes",
+		},
+		"... and beside another one that does": {mine: passAToAll, world: func(l *list) { l.serves("pass", passAToAll, 90) }},
+		"... and an older one that waits": {
+			mine:  passAToAll,
+			world: func(l *list) { l.asks("older", passA, 10, v1alpha1.ReasonHostConflict) },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/older, which is older, with another exportTo, and Istio does not merge " +
+				"the two: use the same exportTo in both routes",
+		},
+		"a destination beside a host that passes through to others": {
+			world: func(l *list) { l.serves("pass", passAToAll, 90) },
+			want: "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/pass, which already uses it, with another exportTo, and Istio " +
+				"does not merge the two: use the same exportTo in both routes",
+		},
+		"a host that passes through, beside TLS for the whole host": {
+			mine:  passA,
+			world: func(l *list) { l.serves("wide", hostWideA, 90) },
+			want: "DestinationConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/wide, which already uses it, and its tls.scope Host breaks TLS that " +
+				"workloads originate themselves: use tls.scope Route there",
+		},
+		"TLS for the whole host beside a host that passes through": {
+			mine:  hostWideA,
+			world: func(l *list) { l.serves("pass", passA, 90) },
+			want: "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/pass, which already uses it, and tls.scope Host cannot be shared " +
+				"with another ExternalRoute: use tls.scope Route in both",
+		},
+		"a host that passes through on the port of one in place": {
+			mine:  passAPlain,
+			world: func(l *list) { l.serves("place", inPlaceA, 90) },
+			want: "DestinationConflict spec.hosts[0] port 80 of a.example.com belongs to ExternalRoute demo/place, which already uses it and upgrades the host in place: " +
+				"requests meant for it would leave in plaintext without the VirtualService. Use another port",
+		},
+		"a ServiceEntry of another user that resolves a wildcard that passes through": {
+			mine: passA,
+			world: func(l *list) {
+				e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
+				read(l.T, `{hosts: ["*.example.org"], exportTo: [.], resolution: STATIC, ports: [{number: 443, name: tls, protocol: TLS}], endpoints: [{address: 203.0.113.1}]}`, &e.Spec)
+				l.foreign(e)
+			},
+			want: "DestinationConflict spec.hosts[1] ServiceEntry demo/hand for host *.example.org has other endpoints for the same port, and Istio merges the endpoints of " +
+				"both: change it to agree with the route, or delete it",
+		},
+		"a ServiceEntry of another user that says the same": {
+			mine: passA,
+			world: func(l *list) {
+				e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
+				read(l.T, `{hosts: [a.example.com], exportTo: [.], resolution: DNS, ports: [{number: 443, name: tls, protocol: TLS}]}`, &e.Spec)
+				l.foreign(e)
+			},
+		},
+		"a DestinationRule of another user that originates TLS for a host that passes through": {
+			mine: passA,
+			world: func(l *list) {
+				d := &networkingv1.DestinationRule{ObjectMeta: at("demo", "hand", 10)}
+				read(l.T, `{host: a.example.com, exportTo: [.], trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]}}`, &d.Spec)
+				l.foreign(d)
+			},
+			want: "DestinationConflict spec.hosts[0] DestinationRule demo/hand for host a.example.com originates TLS, and TLS that workloads originate themselves would be " +
+				"inside it: remove its tls settings, or delete it",
+		},
+		"... that limits connections": {
+			mine: passA,
+			world: func(l *list) {
+				d := &networkingv1.DestinationRule{ObjectMeta: at("demo", "hand", 10)}
+				read(l.T, `{host: a.example.com, exportTo: [.], trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}`, &d.Spec)
+				l.foreign(d)
+			},
 		},
 		"a VirtualService of another user that Istio prefers": {
 			world: func(l *list) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"github.com/google/go-cmp/cmp"
@@ -59,6 +60,10 @@ func (i *inspection) found(format string, args ...any) {
 }
 
 func (i *inspection) folder(f *folder) {
+	if f.route.passesThrough() {
+		i.passThrough(f)
+		return
+	}
 	var labels map[string]string
 	if s := f.route.Spec.WorkloadSelector; s != nil {
 		labels = s.MatchLabels
@@ -95,6 +100,71 @@ func (i *inspection) folder(f *folder) {
 			i.found("a namespace that the route is not exported to has another %s", name)
 		}
 	}
+}
+
+// passThrough looks at the sidecars of all namespaces that a pass-through route is exported to, and at one that it is not.
+func (i *inspection) passThrough(f *folder) {
+	for _, name := range f.route.Spec.ExportTo {
+		client := strings.NewReplacer("*", "elsewhere", ".", f.route.Metadata.Namespace).Replace(name)
+		i.passedCalls(f, i.with.sidecar(client, nil), i.without.sidecar(client, nil))
+	}
+	if !slices.Contains(f.route.Spec.ExportTo, "*") {
+		for _, name := range i.with.sidecar("elsewhere", nil).differences(i.without.sidecar("elsewhere", nil)) {
+			i.found("a namespace that the route is not exported to has another %s", name)
+		}
+	}
+}
+
+// passedCalls are those over TLS of the workload's own: they go where DNS or the workload says, and nothing else changes but the listener of their port.
+func (i *inspection) passedCalls(f *folder, s, before *sidecar) {
+	port := f.route.Spec.Port
+	expected := map[string]bool{fmt.Sprintf("listener 0.0.0.0_%d", port): true}
+	for _, host := range f.route.Spec.Hosts {
+		called, discovery, endpoints := host, "STRICT_DNS", []string{address(host, port)}
+		if base, wildcard := strings.CutPrefix(host, "*"); wildcard {
+			called, discovery, endpoints = "a.b"+base, "ORIGINAL_DST", nil
+		}
+		want := fmt.Sprintf("outbound|%d||%s", port, host)
+		expected["cluster "+want], expected["endpoints "+want] = true, true
+		if got := s.direct(called, port); got != want {
+			i.found("a call of https://%s lands on %s, not on %s", called, got, want)
+			continue
+		}
+		got, err := s.upstream(want)
+		if err != nil {
+			i.found("a call of https://%s: %v", called, err)
+			continue
+		}
+		plain := limits(unlimited, unlimited, 0, 10*time.Second, 0, false)
+		if diff := cmp.Diff(upstream{Discovery: discovery, Endpoints: endpoints, Limits: plain}, got); diff != "" {
+			i.found("cluster %s (-want +got):\n%s", want, diff)
+		}
+	}
+	for _, name := range s.differences(before) {
+		if !expected[name] && !sameUpstream(s, before, name) {
+			i.found("%s changes with the route", name)
+		}
+	}
+	for _, host := range []string{"other.example.net", "example.com"} {
+		if got, want := s.direct(host, port), before.direct(host, port); got != want {
+			i.found("a call of https://%s lands on %s, and on %s without the route", host, got, want)
+		}
+	}
+}
+
+// sameUpstream says whether a resource is a cluster that two sidecars reach in the same way, or that only one of them has: Istio repeats the addresses of a
+// host that several ServiceEntries name, and makes each subset for each of its ports.
+func sameUpstream(s, before *sidecar, resource string) bool {
+	name, isCluster := strings.CutPrefix(resource, "cluster ")
+	if !isCluster {
+		name, isCluster = strings.CutPrefix(resource, "endpoints ")
+	}
+	if isCluster && before.clusters[name] == nil && before.endpoints[name] == nil {
+		return true
+	}
+	got, err := s.upstream(name)
+	want, errBefore := before.upstream(name)
+	return isCluster && err == nil && errBefore == nil && cmp.Equal(want, got)
 }
 
 // qualified are the names of an alias that other namespaces can use too.

@@ -165,7 +165,7 @@ var meshHeaders = []string{
 // fillIn writes the defaults that the API server would write, and reads the URLs.
 func (m *manifest) fillIn() {
 	m.Metadata.Namespace = cmp.Or(m.Metadata.Namespace, namespace)
-	m.Spec.Port = cmp.Or(m.Spec.Port, 80)
+	m.Spec.Port = cmp.Or(m.Spec.Port, map[bool]int{true: 443, false: 80}[m.passesThrough()])
 	if len(m.Spec.ExportTo) == 0 {
 		m.Spec.ExportTo = []string{"."}
 	}
@@ -206,8 +206,14 @@ func (m *manifest) fillIn() {
 	}
 }
 
+// passesThrough says whether workloads call the hosts over their own TLS.
+func (m *manifest) passesThrough() bool { return len(m.Spec.Destinations) == 0 }
+
 // aliases are the names of the Services that the route serves; inPlace are the real hosts.
 func (m *manifest) hosts() (aliases, inPlace []string) {
+	if m.passesThrough() {
+		return nil, nil
+	}
 	for _, h := range m.Spec.Hosts {
 		name, rest, qualified := strings.Cut(h, ".")
 		if !qualified || strings.HasPrefix(rest, m.Metadata.Namespace+".svc") {

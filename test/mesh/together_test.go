@@ -9,7 +9,7 @@ import (
 // side are paired.
 func TestTogether(t *testing.T) {
 	folders := readFolders(t)
-	pairs, otherTLS, otherPort := 0, 0, 0
+	pairs, otherTLS, otherPort, passed := 0, 0, 0, 0
 	for i, a := range folders {
 		for _, b := range folders[i+1:] {
 			if !canShare(a, b) {
@@ -19,6 +19,7 @@ func TestTogether(t *testing.T) {
 				check(t, map[string]bool{}, a, b)
 			})
 			pairs++
+			passed += count(a.route.passesThrough() != b.route.passesThrough())
 			for _, d := range a.route.Spec.Destinations {
 				for _, e := range b.route.Spec.Destinations {
 					if d.host == e.host && !d.private && !e.private {
@@ -29,8 +30,9 @@ func TestTogether(t *testing.T) {
 			}
 		}
 	}
-	if pairs == 0 || otherTLS == 0 || otherPort == 0 {
-		t.Errorf("%d pairs, %d with other TLS, %d with other ports: there must be some of each", pairs, otherTLS, otherPort)
+	if pairs == 0 || otherTLS == 0 || otherPort == 0 || passed == 0 {
+		t.Errorf("%d pairs, %d with other TLS, %d with other ports, %d beside a pass-through route: there must be some of each",
+			pairs, otherTLS, otherPort, passed)
 	}
 	t.Logf("%d pairs", pairs)
 }
@@ -50,6 +52,14 @@ func canShare(a, b *folder) bool {
 		if d.TLS.Scope == "Host" {
 			return false
 		}
+	}
+	if a.route.passesThrough() && b.route.passesThrough() {
+		return overlap(a.route.Spec.Hosts, b.route.Spec.Hosts) && slices.Equal(a.route.Spec.ExportTo, b.route.Spec.ExportTo)
+	}
+	for _, pair := range [][2]*folder{{a, b}, {b, a}} { // hosts that pass through are shared with destinations that have the real name
+		passed, other := pair[0].route, pair[1].route
+		shared = shared || passed.passesThrough() && slices.Equal(passed.Spec.ExportTo, []string{"."}) &&
+			slices.ContainsFunc(other.Spec.Destinations, func(d destination) bool { return slices.Contains(passed.Spec.Hosts, d.host) })
 	}
 	for _, d := range a.route.Spec.Destinations {
 		shared = shared || slices.ContainsFunc(b.route.Spec.Destinations, func(e destination) bool { return d.host == e.host })
