@@ -163,7 +163,7 @@ func (n *node) drawObject(d *drawing) (any, bool) {
 			required = append(required, name)
 		} else {
 			optional = append(optional, name)
-			if !d.chance(d.wanted(n.properties[name])) {
+			if !d.chance(d.wanted(name, n.properties[name])) {
 				continue
 			}
 		}
@@ -187,12 +187,21 @@ func (n *node) drawObject(d *drawing) (any, bool) {
 }
 
 // wanted is in how many cases of sixteen something is there that may be left out: more often where it holds much, and where its parents are rare.
-func (d *drawing) wanted(n *node) int {
+func (d *drawing) wanted(property string, n *node) int {
+	switch {
+	case d.depth == 1 && property == "destinations":
+		return 14
+	case d.depth == 1 && d.passesThrough() && property != "exportTo" && property != "port": // most else is refused then
+		return 2
+	}
 	if n.items != nil && n.items.properties != nil && d.depth == 1 {
 		return 10
 	}
 	return d.plenty + 2*(d.depth-1)
 }
+
+// passesThrough says whether the route has no destinations, once those would have been drawn.
+func (d *drawing) passesThrough() bool { return len(d.seen["url"]) == 0 }
 
 // change makes an object that is refused into another one: something goes that may be missing, or comes anew.
 func (n *node) change(d *drawing, object map[string]any, culprit string, required, optional []string) {
@@ -217,8 +226,11 @@ func (n *node) change(d *drawing, object map[string]any, culprit string, require
 
 func (n *node) drawList(d *drawing, property string) (any, bool) {
 	bounds := n.schema.ValueValidation
-	list := []any{}
-	for range d.size(int(ptr.Deref(bounds.MinItems, 0)), int(ptr.Deref(bounds.MaxItems, 4))) {
+	list, least := []any{}, int(ptr.Deref(bounds.MinItems, 0))
+	if property == "destinations" && d.depth == 1 { // none are left out, and rarely empty
+		least = max(least, 1-d.below(16)/15)
+	}
+	for range d.size(least, int(ptr.Deref(bounds.MaxItems, 4))) {
 		if value, ok := n.items.draw(d, property); ok {
 			if n.unique(append(slices.Clone(list), value)) {
 				list = append(list, value)

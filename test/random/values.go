@@ -199,6 +199,9 @@ func host(d *drawing) string {
 }
 
 func routeHost(d *drawing) string {
+	if d.passesThrough() && d.chance(14) {
+		return d.one("", "", "", "*.") + host(d)
+	}
 	switch d.below(16) {
 	case 0:
 		return label(d) + "." + d.one(d.namespace, d.namespace, d.namespace, "other") + ".svc" + d.one("", ".cluster.local", ".cluster.local", ".example.org")
