@@ -16,7 +16,7 @@ import (
 const passed = `hosts: [www.example.com, "*.example.org"]`
 
 func TestNewPassThroughRouteTakesTwoWrites(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("pass", "hosts: [www.example.com]")
 	route := s.ready("pass")
 	if diff := cmp.Diff([]string{"www.example.com"}, route.Status.Hosts); diff != "" {
@@ -39,7 +39,7 @@ func TestNewPassThroughRouteTakesTwoWrites(t *testing.T) {
 
 // A ServiceEntry is written again if it is lost, changes in place if a host comes, and goes a settle time after the last of its hosts.
 func TestPassThroughRouteIsRepairedAndEdited(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("pass", passed)
 	route := s.ready("pass")
 	entries := []string{"ServiceEntry/" + route.Status.Resources[0].Name, "ServiceEntry/" + route.Status.Resources[1].Name}
@@ -66,7 +66,7 @@ func TestPassThroughRouteIsRepairedAndEdited(t *testing.T) {
 
 // A route that loses its destinations deletes its VirtualService when the new entry has settled, and what that used one settle time later.
 func TestRouteBecomesPassThroughAndBack(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("web", simple)
 	s.ready("web")
 	s.rest()
@@ -94,7 +94,7 @@ func TestRouteBecomesPassThroughAndBack(t *testing.T) {
 
 // Two routes share a host unless their exportTo differ, and the second one begins when the first one is gone.
 func TestPassThroughRoutesShareHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.route("first", passed)
 	first := s.ready("first")
 	s.route("second", passed)
@@ -118,7 +118,7 @@ func TestPassThroughRoutesShareHosts(t *testing.T) {
 }
 
 func TestPassThroughRouteWaitsForRivals(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	entry := &networkingv1.ServiceEntry{}
 	entry.Name, entry.Namespace = "theirs", s.namespace
 	entry.Spec.Hosts, entry.Spec.ExportTo, entry.Spec.Resolution = []string{"*.example.org"}, []string{"."}, istio.ServiceEntry_STATIC
@@ -143,7 +143,7 @@ func TestPassThroughRouteWaitsForRivals(t *testing.T) {
 }
 
 func TestInvalidPassThroughRouteKeepsItsHosts(t *testing.T) {
-	s := tell(t)
+	s := sharedStory(t)
 	s.create(service("db", nil, 443))
 	s.notice()
 	s.route("pass", passed)
