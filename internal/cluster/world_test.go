@@ -71,22 +71,27 @@ func TestHolders(t *testing.T) {
 	rule := func(share string) conflict.Claim {
 		return conflict.Claim{Key: "rule " + o.namespace + "/api.example.com", Share: share, Host: "api.example.com"}
 	}
+	exports := func(share, to string) conflict.Claim {
+		return conflict.Claim{Key: "export " + o.namespace + "/api.example.com", Share: share, ExportTo: to, Host: "api.example.com"}
+	}
 	for name, c := range map[string]struct {
 		claim conflict.Claim
 		want  []string
 	}{
-		"a host is held by the route whose VirtualService has it": {conflict.HostClaim(o.namespace, fqdn("web"), 80, nil), []string{"first"}},
-		"... not on another port":                                 {conflict.HostClaim(o.namespace, fqdn("web"), 8080, nil), nil},
-		"... not for other pods":                                  {conflict.HostClaim(o.namespace, fqdn("web"), 80, map[string]string{"app": "b"}), nil},
-		"... not in another namespace":                            {conflict.HostClaim("elsewhere", fqdn("web"), 80, nil), nil},
-		"a host is held by a route that is about to write":        {conflict.HostClaim(o.namespace, fqdn("shop"), 80, nil), []string{"second, reserved"}},
-		"a generated Service is held":                             {conflict.Claim{Key: "service " + o.namespace + "/web", Serves: true}, []string{"first"}},
-		"a port is held on other terms":                           {port(443, "HTTP"), []string{"first"}},
-		"... and not on the same":                                 {port(443, "TLS"), nil},
-		"... and not on another port":                             {port(8443, "HTTP"), nil},
-		"a port is held in place":                                 {port(80, "HTTP"), []string{"first"}},
-		"subsets are held off by settings for the whole host":     {rule(conflict.Subsets), []string{"second"}},
-		"settings for the whole host are held off by both":        {rule(""), []string{"first", "second"}},
+		"a host is held by the route whose VirtualService has it":                 {conflict.HostClaim(o.namespace, fqdn("web"), 80, nil), []string{"first"}},
+		"... not on another port":                                                 {conflict.HostClaim(o.namespace, fqdn("web"), 8080, nil), nil},
+		"... not for other pods":                                                  {conflict.HostClaim(o.namespace, fqdn("web"), 80, map[string]string{"app": "b"}), nil},
+		"... not in another namespace":                                            {conflict.HostClaim("elsewhere", fqdn("web"), 80, nil), nil},
+		"a host is held by a route that is about to write":                        {conflict.HostClaim(o.namespace, fqdn("shop"), 80, nil), []string{"second, reserved"}},
+		"a generated Service is held":                                             {conflict.Claim{Key: "service " + o.namespace + "/web", Serves: true}, []string{"first"}},
+		"a port is held on other terms":                                           {port(443, "HTTP"), []string{"first"}},
+		"... and not on the same":                                                 {port(443, "TLS"), nil},
+		"... and not on another port":                                             {port(8443, "HTTP"), nil},
+		"a port is held in place":                                                 {port(80, "HTTP"), []string{"first"}},
+		"subsets are held off by settings for the whole host":                     {rule(conflict.Subsets), []string{"second"}},
+		"settings for the whole host are held off by both, and by a ServiceEntry": {rule(""), []string{"first", "first", "second"}},
+		"a host with another exportTo is held":                                    {exports(conflict.Alone, ""), []string{"first"}},
+		"... and not with the same":                                               {exports("", "*"), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			world := o.World(t.Context())
