@@ -96,13 +96,21 @@ type sidecar struct {
 
 func (m *mesh) sidecar(namespace string, labels map[string]string) *sidecar {
 	m.t.Helper()
+	return m.sidecarOf(namespace, labels, func(*model.Proxy) {})
+}
+
+// sidecarOf is sidecar for a proxy that differs from the usual one.
+func (m *mesh) sidecarOf(namespace string, labels map[string]string, change func(*model.Proxy)) *sidecar {
+	m.t.Helper()
 	known := map[string]string{"topology.istio.io/cluster": "Kubernetes"} // which istiod adds to every proxy
 	maps.Copy(known, labels)
-	proxy := m.server.SetupProxy(&model.Proxy{
+	client := &model.Proxy{
 		ConfigNamespace: namespace,
 		Labels:          known,
 		Metadata:        &model.NodeMetadata{Namespace: namespace, Labels: labels, ClusterID: "Kubernetes", IstioVersion: "1.31.0"},
-	})
+	}
+	change(client)
+	proxy := m.server.SetupProxy(client)
 	simulated := simulation.NewSimulation(m.t, m.server, proxy)
 	xdstest.ValidateListeners(m.t, simulated.Listeners)
 	xdstest.ValidateClusters(m.t, simulated.Clusters)
