@@ -29,6 +29,7 @@ type Upstream struct {
 	Certificate *tls.Certificate // defaults to one for the host by the bench's authority
 	TLS         *tls.Config      // what else its TLS does
 	Handler     http.Handler     // answers in place of the default
+	Conn        func(net.Conn)   // serves each connection in place of HTTP
 	Unlisted    bool             // DNS does not know it
 
 	Address string // where it listens; defaults to an address of its own
@@ -94,7 +95,12 @@ func (b *Bench) StartUpstream(u *Upstream) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	go func() { _ = serve(listener) }() // until Close
+	closes := server.Close
+	if u.Conn != nil {
+		serve = func(l net.Listener) error { return u.serveConnections(l, server.TLSConfig) }
+		closes = listener.Close
+	}
+	go func() { _ = serve(listener) }() // until it closes
 	if !u.Unlisted {
 		b.DNS.Set(u.Host, 5*time.Second, 0, u.Address)
 	}
@@ -102,7 +108,7 @@ func (b *Bench) StartUpstream(u *Upstream) (stop func(), err error) {
 		if !u.Unlisted {
 			b.DNS.Remove(u.Host)
 		}
-		_ = server.Close()
+		_ = closes()
 	}, nil
 }
 

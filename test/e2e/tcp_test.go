@@ -1,0 +1,261 @@
+//go:build linux
+
+package e2e
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/externalroute/externalroute/test/e2e/bench"
+)
+
+// tcpPort is the port of every server and alias here: what must not disturb each other is on one port.
+const tcpPort = ":5432"
+
+func tcpServer(t *testing.T, u *bench.Upstream) *bench.Upstream {
+	t.Helper()
+	u.Port = 5432
+	if u.Conn == nil {
+		u.Conn = bench.Echoes(u.Host)
+	}
+	return mesh.Serve(t, u)
+}
+
+// tcpUpstream applies the ServiceEntry and DestinationRule of an upstream and returns its destination in a VirtualService.
+func tcpUpstream(t *testing.T, namespace, name, address, host, tlsSettings string) string {
+	t.Helper()
+	apply(t, namespace, "tcp-upstream.yaml", "NAME", name, "ADDRESS", address, "HOST", host, "TLS", tlsSettings, "SELECTOR", "null")
+	return tcpDestination(name)
+}
+
+func tcpDestination(name string) string {
+	return fmt.Sprintf("{host: %s.externalroute.internal, subset: %s, port: {number: 5432}}", name, name)
+}
+
+func verifies(host string) string {
+	return fmt.Sprintf("{mode: SIMPLE, sni: %s, subjectAltNames: [%s]}", host, host)
+}
+
+// says waits until a server behind an alias answers.
+func says(t *testing.T, app *bench.App, address, line, want string) {
+	t.Helper()
+	await(t, address+" to answer "+want, func() (string, bool) {
+		got, err := app.Talk(t.Context(), address, line)
+		return fmt.Sprint(got, err), err == nil && got == want
+	})
+}
+
+// The shape of docs/design/0014-tcp-routes.md, by hand.
+func TestTCPByHand(t *testing.T) {
+	const namespace = "tcp"
+	one := tcpServer(t, &bench.Upstream{Host: "one.tcp.example.com"})
+	two := tcpServer(t, &bench.Upstream{Host: "two.tcp.example.com"})
+	app := begin(t, namespace)
+
+	t.Run("the mesh speaks verified TLS for the app, to both destinations alike", func(t *testing.T) {
+		first := tcpUpstream(t, namespace, "one", "239.1.1.1", one.Host, verifies(one.Host))
+		second := tcpUpstream(t, namespace, "two", "239.1.1.2", two.Host, verifies(two.Host))
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "both", "ROUTE", fmt.Sprintf("[{weight: 50, destination: %s}, {weight: 50, destination: %s}]", first, second))
+		says(t, app, "both"+tcpPort, "hello", one.Host+" hello")
+		says(t, app, "both"+tcpPort, "hello", two.Host+" hello")
+		one.Requests()
+		two.Requests()
+		for range 200 {
+			if got, err := app.Talk(t.Context(), "both"+tcpPort, "hello"); err != nil || !strings.HasSuffix(got, " hello") {
+				t.Fatal(got, err)
+			}
+		}
+		seen := one.Requests()
+		same(t, "SNI", seen[0].SNI, one.Host)
+		same(t, "ALPN", seen[0].ALPN, "")
+		if n := len(seen); n < 60 || n > 140 || n+len(two.Requests()) != 200 { // less likely than 1 in 10^8
+			t.Errorf("%d of 200 connections reached the first of two", n)
+		}
+	})
+	t.Run("a server with another name's certificate gets nothing", func(t *testing.T) {
+		certificate, err := mesh.Authority.Server(time.Now().AddDate(0, 0, 1), "another.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		impostor := tcpServer(t, &bench.Upstream{Host: "impostor.tcp.example.com", Certificate: &certificate})
+		to := tcpUpstream(t, namespace, "impostor", "239.1.1.3", impostor.Host, verifies(impostor.Host))
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "impostor", "ROUTE", "[{destination: "+to+"}]")
+		arrived(t, app)
+		got, err := app.Talk(t.Context(), "impostor"+tcpPort, "hello")
+		same(t, "answer", fmt.Sprint(got, err), "closed<nil>")
+		if _, err := impostor.AwaitFailedHandshakes(t.Context()); err != nil {
+			t.Error(err)
+		}
+		same(t, "connections", len(impostor.Requests()), 0)
+		encrypted(t, impostor)
+	})
+	t.Run("a server that speaks first does so, with and without TLS", func(t *testing.T) {
+		mail := tcpServer(t, &bench.Upstream{Host: "mail.tcp.example.com", Plain: true, Conn: bench.Greets("mail")})
+		secure := tcpServer(t, &bench.Upstream{Host: "secure.tcp.example.com", Conn: bench.Greets("secure")})
+		to := tcpUpstream(t, namespace, "mail", "239.1.1.4", mail.Host, "{mode: DISABLE}")
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "mail", "ROUTE", "[{destination: "+to+"}]")
+		to = tcpUpstream(t, namespace, "secure", "239.1.1.5", secure.Host, verifies(secure.Host))
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "secure", "ROUTE", "[{destination: "+to+"}]")
+		says(t, app, "mail"+tcpPort, "", "mail greets")
+		says(t, app, "secure"+tcpPort, "", "secure greets")
+	})
+	t.Run("a CA and a client certificate of the namespace's own serve too", func(t *testing.T) {
+		company, err := bench.NewAuthority("the company's")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tomorrow := time.Now().AddDate(0, 0, 1)
+		certificate, err := company.Server(tomorrow, "bank.tcp.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bank := tcpServer(t, &bench.Upstream{
+			Host: "bank.tcp.example.com", Certificate: &certificate,
+			TLS: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: company.Pool()},
+		})
+		own, key, err := company.Issue(tomorrow, "client.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta := metav1.ObjectMeta{Namespace: namespace, Name: "bank"}
+		if err := mesh.Cluster.Create(t.Context(), &corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"tls.crt": own, "tls.key": key, "ca.crt": company.PEM()}}); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, namespace, "tcp-upstream.yaml", "NAME", "bank", "ADDRESS", "239.1.1.6", "HOST", bank.Host, "SELECTOR", "{matchLabels: {app: client}}",
+			"TLS", fmt.Sprintf("{mode: MUTUAL, credentialName: bank, sni: %s, subjectAltNames: [%s]}", bank.Host, bank.Host))
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "bank", "ROUTE", "[{destination: "+tcpDestination("bank")+"}]")
+		says(t, app, "bank"+tcpPort, "hello", bank.Host+" hello")
+		same(t, "client certificate", last(t, bank).ClientCertificate, "client.example.com")
+
+		certificate, err = company.Server(tomorrow, "intranet.tcp.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		intranet := tcpServer(t, &bench.Upstream{Host: "intranet.tcp.example.com", Certificate: &certificate})
+		if err := mesh.Cluster.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": string(company.PEM())}}); err != nil {
+			t.Fatal(err)
+		}
+		to := tcpUpstream(t, namespace, "intranet", "239.1.1.7", intranet.Host,
+			fmt.Sprintf("{mode: SIMPLE, credentialName: 'configmap://%s/bank', sni: %s, subjectAltNames: [%s]}", namespace, intranet.Host, intranet.Host))
+		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "intranet", "ROUTE", "[{destination: "+to+"}]")
+		says(t, app, "intranet"+tcpPort, "hello", intranet.Host+" hello")
+		encrypted(t, bank, intranet)
+	})
+	t.Run("nothing can connect to the address of the private name", func(t *testing.T) {
+		if _, err := app.Dial(t.Context(), "239.1.1.1"+tcpPort); !errors.Is(err, syscall.ENETUNREACH) {
+			t.Errorf("got %v", err)
+		}
+	})
+	encrypted(t, one, two)
+}
+
+// Whatever else uses the port does so as before: when the objects come, while they are there, and when they go. And whichever of them is missing, the host
+// never gets plaintext.
+func TestTCPByHandLeavesOthersAlone(t *testing.T) {
+	db := tcpServer(t, &bench.Upstream{Host: "db.tcp.example.com"})
+	passthrough := tcpServer(t, &bench.Upstream{Host: "passthrough.tcp.example.com"})
+	orders := tcpServer(t, &bench.Upstream{Host: "orders", Plain: true, Unlisted: true})
+	second := tcpServer(t, &bench.Upstream{Host: "second", Plain: true, Unlisted: true})
+	direct := tcpServer(t, &bench.Upstream{Host: "direct", Plain: true, Unlisted: true, Conn: bench.Greets("direct")})
+	for _, c := range []struct {
+		namespace string
+		manifests []string
+		want      map[string]string
+	}{
+		{"tcp-open", nil, map[string]string{"direct address": "direct greets", "passthrough": passthrough.Host + " hello", "db": db.Host + " hello"}},
+		{"tcp-closed", []string{"registry-only.yaml", "tcp-passthrough.yaml"}, map[string]string{"direct address": "closed", "passthrough": passthrough.Host + " hello", "db": "closed"}},
+	} {
+		t.Run(c.namespace, func(t *testing.T) {
+			app := begin(t, c.namespace)
+			apply(t, c.namespace, "tcp-neighbours.yaml", "ORDERS", orders.Address, "SECOND", second.Address)
+			for _, file := range c.manifests {
+				apply(t, c.namespace, file)
+			}
+			arrived(t, app)
+			says(t, app, "orders"+tcpPort, "hello", "orders hello")
+			want := maps.Clone(c.want)
+			want["orders"], want["second"] = "orders hello", "second hello"
+			neighbours := func(when string) {
+				t.Helper()
+				line := "" // it speaks first
+				if c.want["direct address"] == "closed" {
+					line = "hello"
+				}
+				got := map[string]string{}
+				for name, talk := range map[string]func() (string, error){
+					"orders":         func() (string, error) { return app.Talk(t.Context(), "orders"+tcpPort, "hello") },
+					"second":         func() (string, error) { return app.Talk(t.Context(), second.Address+tcpPort, "hello") },
+					"direct address": func() (string, error) { return app.Talk(t.Context(), direct.Address+tcpPort, line) },
+					"passthrough":    func() (string, error) { return app.TalkTLS(t.Context(), passthrough.Host+tcpPort, "hello") },
+					"db":             func() (string, error) { return app.TalkTLS(t.Context(), db.Host+tcpPort, "hello") },
+				} {
+					answer, err := talk()
+					if err != nil {
+						answer = err.Error()
+					}
+					got[name] = answer
+				}
+				if !maps.Equal(got, want) {
+					t.Errorf("%s: got %v, want %v", when, got, want)
+				}
+			}
+			neighbours("before")
+			create := func() {
+				t.Helper()
+				to := tcpUpstream(t, c.namespace, "db", "239.1.1.1", db.Host, verifies(db.Host))
+				apply(t, c.namespace, "tcp-alias.yaml", "ALIAS", "db", "ROUTE", "[{destination: "+to+"}]")
+				says(t, app, "db"+tcpPort, "hello", db.Host+" hello")
+			}
+			create()
+			neighbours("while the route is there")
+
+			address := kubectl(t, "", "get", "service", "db", "--namespace", c.namespace, "-o", "jsonpath={.spec.clusterIP}") + tcpPort
+			finish := talksOn(t, app, address)
+			for _, kind := range []string{"virtualservice", "destinationrule", "serviceentry", "service"} {
+				kubectl(t, "", "delete", kind, "db", "--namespace", c.namespace)
+				arrived(t, app)
+				got, err := app.Talk(t.Context(), address, "hello")
+				same(t, "answer without the "+kind, fmt.Sprint(got, err), "closed<nil>")
+				neighbours("without the " + kind)
+				if kind != "service" { // a new one would have another address
+					create()
+				}
+			}
+			finish()
+			kubectl(t, "", "delete", "virtualservice,destinationrule,serviceentry", "db", "--namespace", c.namespace)
+			arrived(t, app)
+			neighbours("after")
+			encrypted(t, db, passthrough)
+		})
+	}
+}
+
+// talksOn lets the app send a line to an address over and over, until the function that it returns is called.
+func talksOn(t *testing.T, app *bench.App, address string) (finish func()) {
+	t.Helper()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = app.Talk(t.Context(), address, "hello")
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
+	}
+}
