@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -237,6 +238,51 @@ func TestTCPByHandLeavesOthersAlone(t *testing.T) {
 			encrypted(t, db, passthrough)
 		})
 	}
+}
+
+// A connection that is open goes on while its settings change, and while objects go. (Envoy closes it at the end of its drain time when the VirtualService
+// changed; the bench's Envoy drains for longer than a test.)
+func TestTCPByHandKeepsOpenConnections(t *testing.T) {
+	const namespace = "tcp-open-connections"
+	db := tcpServer(t, &bench.Upstream{Host: "long.tcp.example.com"})
+	app := begin(t, namespace)
+	to := tcpUpstream(t, namespace, "db", "239.1.1.1", db.Host, verifies(db.Host))
+	apply(t, namespace, "tcp-alias.yaml", "ALIAS", "db", "ROUTE", "[{destination: "+to+"}]")
+	says(t, app, "db"+tcpPort, "hello", db.Host+" hello")
+	c, err := app.Dial(t.Context(), "db"+tcpPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil { // far more than all steps take
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(c)
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"before", func() {}},
+		{"other TLS settings", func() {
+			tcpUpstream(t, namespace, "db", "239.1.1.1", db.Host, fmt.Sprintf("{mode: SIMPLE, sni: %s, subjectAltNames: [%s, other.example.com]}", db.Host, db.Host))
+		}},
+		{"no VirtualService", func() { kubectl(t, "", "delete", "virtualservice", "db", "--namespace", namespace) }},
+		{"no DestinationRule", func() { kubectl(t, "", "delete", "destinationrule", "db", "--namespace", namespace) }},
+		{"no ServiceEntry", func() { kubectl(t, "", "delete", "serviceentry", "db", "--namespace", namespace) }},
+		{"no Service", func() { kubectl(t, "", "delete", "service", "db", "--namespace", namespace) }},
+	} {
+		step.do()
+		arrived(t, app)
+		if _, err := fmt.Fprintln(c, step.name); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		answer, err := answers.ReadString('\n')
+		if err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		same(t, "answer", answer, db.Host+" "+step.name+"\n")
+	}
+	encrypted(t, db)
 }
 
 // talksOn lets the app send a line to an address over and over, until the function that it returns is called.

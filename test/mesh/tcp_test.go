@@ -137,34 +137,38 @@ func TestTCPRouteLeavesOthersAlone(t *testing.T) {
 	first := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
 	second := tcpRoute("db2", "k7b1d.demo.externalroute.internal", addressed("239.2.3.4", "db2.example.com"), 5432)
 	aliases := tcpAlias + "\n---\n" + strings.NewReplacer("name: db", "name: db2", aliasAddress, "10.96.0.8").Replace(tcpAlias)
-	own := []string{
+	own := strings.Join([]string{
 		"cluster outbound|5432|db2|k7b1d.demo.externalroute.internal", "cluster outbound|5432|db|" + privateName,
 		"cluster outbound|5432||" + privateName, "cluster outbound|5432||k7b1d.demo.externalroute.internal",
 		"listener 10.96.0.7_5432", "listener 10.96.0.8_5432", "listener 239.2.3.4_5432",
+	}, "; ")
+	pods := map[string]func(*model.Proxy){
+		"IPv4":        func(*model.Proxy) {},
+		"IPv6":        func(p *model.Proxy) { p.IPAddresses = []string{"fd00::1"} },
+		"dual stack":  func(p *model.Proxy) { p.IPAddresses = []string{"1.1.1.1", "fd00::1"} },
+		"DNS capture": func(p *model.Proxy) { p.Metadata.DNSCapture, p.Metadata.DNSAutoAllocate = true, true },
 	}
-	for mode, policy := range map[string]string{"ALLOW_ANY": "", "REGISTRY_ONLY": registryOnly} {
-		before := newMesh(t, objectsIn(t, aliases, tcpNeighbours, policy))
-		after := newMesh(t, objectsIn(t, aliases, tcpNeighbours, policy, first, second))
-		for pods, change := range map[string]func(*model.Proxy){
-			"IPv4 pods":             func(*model.Proxy) {},
-			"IPv6 pods":             func(p *model.Proxy) { p.IPAddresses = []string{"fd00::1"} },
-			"dual-stack pods":       func(p *model.Proxy) { p.IPAddresses = []string{"1.1.1.1", "fd00::1"} },
-			"pods with DNS capture": func(p *model.Proxy) { p.Metadata.DNSCapture, p.Metadata.DNSAutoAllocate = true, true },
-		} {
-			t.Run(mode+", "+pods, func(t *testing.T) {
-				s := after.sidecarOf(namespace, nil, change)
-				if got := s.differences(before.sidecarOf(namespace, nil, change)); !slices.Equal(got, own) {
-					t.Errorf("changed: got %q, want %q", got, own)
-				}
-				for address, want := range map[string]string{
-					aliasAddress: "10.96.0.7_5432 -> outbound|5432|db|" + privateName,
-					"10.96.0.8":  "10.96.0.8_5432 -> outbound|5432|db2|k7b1d.demo.externalroute.internal",
-				} {
-					if got := s.connect(address, 5432); got != want {
-						t.Errorf("%s: got %s, want %s", address, got, want)
+	for _, port := range []int{5432, 443, 80, 3306} {
+		on := func(text string) string { return strings.ReplaceAll(text, "5432", fmt.Sprint(port)) }
+		for mode, policy := range map[string]string{"ALLOW_ANY": "", "REGISTRY_ONLY": registryOnly} {
+			before := newMesh(t, objectsIn(t, on(aliases), on(tcpNeighbours), policy))
+			after := newMesh(t, objectsIn(t, on(aliases), on(tcpNeighbours), policy, on(first), on(second)))
+			for which, change := range pods {
+				t.Run(fmt.Sprintf("port %d, %s, pods with %s", port, mode, which), func(t *testing.T) {
+					s := after.sidecarOf(namespace, nil, change)
+					if got, want := s.differences(before.sidecarOf(namespace, nil, change)), strings.Split(on(own), "; "); !slices.Equal(got, want) {
+						t.Errorf("changed: got %q, want %q", got, want)
 					}
-				}
-			})
+					for address, want := range map[string]string{
+						aliasAddress: "10.96.0.7_5432 -> outbound|5432|db|" + privateName,
+						"10.96.0.8":  "10.96.0.8_5432 -> outbound|5432|db2|k7b1d.demo.externalroute.internal",
+					} {
+						if got := s.connect(address, port); got != on(want) {
+							t.Errorf("%s: got %s, want %s", address, got, on(want))
+						}
+					}
+				})
+			}
 		}
 	}
 }
@@ -271,6 +275,34 @@ func TestTCPDestinations(t *testing.T) {
 	}
 }
 
+// Istio accepts the chosen shape, and its analyzers have nothing to say about it.
+func TestTCPRouteIsValid(t *testing.T) {
+	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
+	errors, remarks := complaints(t, &folder{generated: objectsIn(t, tcpAlias, route)})
+	if all := slices.Concat(errors, remarks); len(all) > 0 {
+		t.Errorf("Istio says %q", all)
+	}
+}
+
+// Envoy closes connections that are idle for an hour unless the DestinationRule says otherwise, and that must say so for the host: Istio overlooks a subset.
+func TestTCPIdleTimeoutIsTheHosts(t *testing.T) {
+	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
+	const policy = "connectionPool: {tcp: {idleTimeout: 7200s, maxConnectionDuration: 86400s}}"
+	for where, c := range map[string]struct{ route, want string }{
+		"nowhere":    {route, "0s 0s"},
+		"the subset": {strings.Replace(route, "trafficPolicy: {", "trafficPolicy: {"+policy+", ", 1), "0s 0s"},
+		"the host":   {strings.Replace(route, "  subsets:", "  trafficPolicy: {"+policy+"}\n  subsets:", 1), "2h0m0s 24h0m0s"},
+	} {
+		t.Run(where, func(t *testing.T) {
+			s := newMesh(t, objectsIn(t, tcpAlias, c.route)).sidecar(namespace, nil)
+			proxy := xdstest.ExtractTCPProxy(t, xdstest.ExtractListener("10.96.0.7_5432", s.Listeners).GetFilterChains()[0])
+			if got := fmt.Sprint(proxy.GetIdleTimeout().AsDuration(), proxy.GetMaxDownstreamConnectionDuration().AsDuration()); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 const tcpAlias = `{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: 10.96.0.7, ports: [{name: tcp, port: 5432, appProtocol: tcp}]}}`
 
 // addressed is the chosen shape of a ServiceEntry.
@@ -333,7 +365,7 @@ spec: {hosts: [range.example.com], exportTo: ["."], addresses: [203.0.113.64/26]
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: passthrough}
-spec: {hosts: [db.example.com], exportTo: ["."], location: MESH_EXTERNAL, resolution: DNS, ports: [{name: tls, number: 5432, protocol: TLS}, {name: https, number: 443, protocol: TLS}]}
+spec: {hosts: [db.example.com], exportTo: ["."], location: MESH_EXTERNAL, resolution: DNS, ports: [{name: tls, number: 5432, protocol: TLS}]}
 `
 
 func objectsIn(t *testing.T, manifests ...string) []*unstructured.Unstructured {
