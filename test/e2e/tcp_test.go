@@ -55,7 +55,7 @@ func says(t *testing.T, app *bench.App, address, line, want string) {
 	})
 }
 
-// The shape of docs/design/0014-tcp-routes.md, by hand.
+// The shape of docs/design/0016-tcp-routes.md, by hand.
 func TestTCPByHand(t *testing.T) {
 	const namespace = "tcp"
 	one := tcpServer(t, &bench.Upstream{Host: "one.tcp.example.com"})

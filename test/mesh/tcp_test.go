@@ -23,7 +23,7 @@ const (
 )
 
 // What a ServiceEntry behind a TCP alias does to other connections on its port. This is why a TCP route gives its private name an address that nothing can
-// connect to (docs/design/0014-tcp-routes.md). When a line fails, Istio has changed: decide anew.
+// connect to (docs/design/0016-tcp-routes.md). When a line fails, Istio has changed: decide anew.
 func TestTCPServiceEntries(t *testing.T) {
 	const endpoint = "resolution: DNS, endpoints: [{address: db.example.com}]"
 	for sentence, c := range map[string]struct {
