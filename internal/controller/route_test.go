@@ -60,7 +60,7 @@ func TestExistingServiceIsNotChanged(t *testing.T) {
 		writes   int
 	}{
 		"a Service that nobody serves":         {accepted: "The route is valid.", writes: 4},
-		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "Service web selects pods: the route takes over their traffic on its port.", writes: 5},
+		"a Service with pods, which is a move": {selector: map[string]string{"app": "web"}, accepted: "The route is valid. Service web selects pods: the route takes over their traffic on its port.", writes: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := sharedStory(t)
