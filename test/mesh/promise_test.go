@@ -417,7 +417,7 @@ func (m *manifest) upstream(d destination) upstream {
 		cmp.Or(time.Duration(p.ConnectTimeout), 10*time.Second), time.Duration(p.IdleTimeout), d.Protocol == "HTTP2")
 	if o := d.OutlierDetection; o != nil {
 		percent := uint32(0)
-		for len(priorities) > 1 && percent*uint32(len(d.Endpoints)) < 100*uint32(len(d.Endpoints)-1) { // all but one
+		for len(d.Endpoints) > 1 && percent*uint32(len(d.Endpoints)) < 100*uint32(len(d.Endpoints)-1) { // all but one
 			percent++
 		}
 		u.Outlier = outlier(o.Consecutive5xxErrors, value(o.MaxEjectionPercent, percent), time.Duration(o.Interval), time.Duration(o.BaseEjectionTime))
