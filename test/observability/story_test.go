@@ -54,7 +54,7 @@ func (b *bench) moves() {
 
 func (b *bench) mistakes() {
 	b.Helper()
-	b.route("shop", "route-00", "https://api-00.example.org/v1", "exportTo: ['.', shop]")
+	b.route("shop", "route-00", "https://api-00.example.org/v1", "rules: [{destinations: [{name: primary, weight: 0}]}]")
 	b.becomes("shop", "route-00", v1alpha1.ReasonInvalid)
 	b.apply("{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoute, metadata: {name: rival, namespace: shop}, " +
 		"spec: {hosts: [route-03], destinations: [{url: 'https://rival.example.com'}]}}")
