@@ -182,7 +182,25 @@ func TestDestinationRulesOfOneHost(t *testing.T) {
 		"another exportTo":            {spec: "{host: h.example.com, subsets: [{name: theirs}]}", want: "has another exportTo, and Istio would ignore the older of the two: change it to agree with the route, or delete it"},
 		"one for other namespaces":    {spec: "{host: h.example.com, exportTo: [far], trafficPolicy: {}}"},
 		"the same subset":             {spec: "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", want: "has a subset of the same name: change it to agree with the route, or delete it"},
-		"settings for the whole host": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}", want: "has settings for the whole host, which the route's subsets would inherit: change it to agree with the route, or delete it"},
+		"settings that nobody can read": {
+			spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {}}",
+			want: "has settings for the whole host that the operator cannot read, and the route's subsets would inherit them: change it to agree with the route, or delete it",
+		},
+		"settings that the subset replaces": {spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {tls: {mode: SIMPLE}}}"},
+		"settings that one subset does not replace": {
+			spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {tls: {mode: SIMPLE}, tunnel: {}, connectionPool: {tcp: {maxConnections: 7}}}}",
+			want: "sets connectionPool, tunnel outside its subsets, and the route's subsets would inherit it: move it into subsets, or delete the rule",
+		},
+		"settings for another port": {
+			spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {}}]}}",
+		},
+		"settings for the port": {
+			spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {portLevelSettings: [{port: {number: 443}, outlierDetection: {}}]}}",
+			want: "sets outlierDetection outside its subsets, and the route's subsets would inherit it: move it into subsets, or delete the rule",
+		},
+		"settings that those for the port hide": {
+			spec: "{host: h.example.com, exportTo: [.], trafficPolicy: {outlierDetection: {}, portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]}}",
+		},
 		"a selector": {
 			spec: "{host: h.example.com, workloadSelector: {matchLabels: {a: b}}}",
 			want: "has a workloadSelector, and Istio does not merge it with the route's: each pod would use only one of the two: change it to agree with the route, or delete it",
@@ -194,13 +212,15 @@ func TestDestinationRulesOfOneHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mine := &networkingv1.DestinationRule{ObjectMeta: at("demo", "mine", 2)}
-			read(t, "{host: h.example.com, exportTo: [.], subsets: [{name: ours}]}", &mine.Spec)
+			read(t, "{host: h.example.com, exportTo: [.], subsets: [{name: ours, trafficPolicy: {tls: {}, connectionPool: {}}}, {name: more, trafficPolicy: {tls: {}}}]}", &mine.Spec)
+			entry := &networkingv1.ServiceEntry{}
+			read(t, "{hosts: [h.example.com], ports: [{number: 443, protocol: TLS}, {number: 80, protocol: HTTP, targetPort: 1}]}", &entry.Spec)
 			if c.policy {
 				mine.Spec.TrafficPolicy = &istio.TrafficPolicy{}
 			}
 			theirs := &networkingv1.DestinationRule{ObjectMeta: at("demo", "theirs", 1)}
 			read(t, c.spec, &theirs.Spec)
-			if diff := cmp.Diff(c.want, conflict.DestinationRuleFacts(theirs).Disturbs(conflict.DestinationRuleFacts(mine))); diff != "" {
+			if diff := cmp.Diff(c.want, conflict.DestinationRuleFacts(theirs).Disturbs(conflict.DestinationRuleFacts(mine).Beside(conflict.ServiceEntryFacts(entry)))); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -3,8 +3,12 @@ package conflict
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -154,6 +158,12 @@ type DestinationRule struct {
 	Selector bool
 	// Policy says that it has settings for the whole host.
 	Policy bool
+	// Settings are the fields of these settings by port. Port 0 stands for all ports that have no settings of their own.
+	Settings map[uint32][]string
+	// Sets are the fields that every subset sets itself, and does not inherit.
+	Sets []string
+	// Ports are those on which requests use the subsets. None means that they are not known.
+	Ports []uint32
 	// TLS says that it originates TLS for the whole host, or for one of its ports.
 	TLS      bool
 	ExportTo []string
@@ -169,10 +179,47 @@ func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
 	facts.TLS = originates(policy.GetTls()) || slices.ContainsFunc(policy.GetPortLevelSettings(), func(p *istio.TrafficPolicy_PortTrafficPolicy) bool {
 		return originates(p.GetTls())
 	})
-	for _, s := range d.Spec.Subsets {
+	if policy != nil {
+		facts.Settings = map[uint32][]string{0: fieldsOf(policy)}
+		for _, p := range policy.PortLevelSettings {
+			if _, twice := facts.Settings[p.GetPort().GetNumber()]; !twice {
+				facts.Settings[p.GetPort().GetNumber()] = fieldsOf(p)
+			}
+		}
+	}
+	for i, s := range d.Spec.Subsets {
 		facts.Subsets = append(facts.Subsets, s.Name)
+		sets := fieldsOf(s.TrafficPolicy)
+		if i > 0 {
+			sets = slices.DeleteFunc(sets, func(field string) bool { return !slices.Contains(facts.Sets, field) })
+		}
+		facts.Sets = sets
 	}
 	return facts
+}
+
+// fieldsOf are the fields of a traffic policy that have a value, in order.
+func fieldsOf(policy proto.Message) []string {
+	var fields []string
+	policy.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if name := field.JSONName(); name != "port" && name != "portLevelSettings" {
+			fields = append(fields, name)
+		}
+		return true
+	})
+	slices.Sort(fields)
+	return fields
+}
+
+// Beside limits the subsets to the ports on which a ServiceEntry of the route leads to the host.
+func (d DestinationRule) Beside(e ServiceEntry) DestinationRule {
+	d.Ports = nil
+	for _, p := range e.Ports {
+		if p.Target != nowhere {
+			d.Ports = append(d.Ports, p.Number)
+		}
+	}
+	return d
 }
 
 func originates(tls *istio.ClientTLSSettings) bool {
@@ -184,10 +231,10 @@ func (d DestinationRule) Claims() []Name { return []Name{{d.Namespace, d.Host}} 
 
 // Disturbs says why our DestinationRule and another one of the same host and namespace cannot both be as they say, and what helps, or nothing.
 //
-// Istio merges them only where their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
-// other names are added, and the settings for the whole host are those of the oldest that has any, from which every subset inherits what it does not
-// set itself. Otherwise the youngest without a selector is asked, and those that a selector picks (istio: pilot/pkg/model/destination_rule.go,
-// mergeDestinationRule; pilot/pkg/model/sidecar.go, DestinationRule).
+// Istio merges them only if their exportTo is written alike, or the younger's has all of the older's, and none has a workloadSelector: subsets of
+// other names are added, and the settings for the whole host are those of the oldest that has any. A subset inherits those of its port, or else those of
+// all ports, and replaces each field that it sets itself as a whole. Without a merge, Istio asks the youngest without a selector, and those that a selector
+// picks (istio: pilot/pkg/model/destination_rule.go, mergeDestinationRule and MergeTrafficPolicy; pilot/pkg/model/sidecar.go, DestinationRule).
 func (d DestinationRule) Disturbs(ours DestinationRule) string {
 	if !d.seenAtHome() {
 		return "" // only other namespaces see it, and they do not see ours
@@ -201,10 +248,37 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 		return "has another exportTo, and Istio would ignore the older of the two" + agree
 	case ours.Policy:
 		return "would inherit the settings of tls.scope Host" + agree
-	case d.Policy:
-		return "has settings for the whole host, which the route's subsets would inherit" + agree
 	}
-	return ""
+	return d.bequeaths(ours)
+}
+
+// bequeaths says which settings our subsets would inherit, and what helps, or nothing.
+func (d DestinationRule) bequeaths(ours DestinationRule) string {
+	if d.Policy && len(d.Settings) == 1 && len(d.Settings[0]) == 0 { // those of a newer Istio, perhaps
+		return "has settings for the whole host that the operator cannot read, and the route's subsets would inherit them" + agree
+	}
+	ports := ours.Ports
+	if len(ports) == 0 {
+		ports = slices.Collect(maps.Keys(d.Settings))
+	}
+	var inherited []string
+	for _, port := range ports {
+		fields, own := d.Settings[port]
+		if !own {
+			fields = d.Settings[0]
+		}
+		for _, field := range fields {
+			if !slices.Contains(ours.Sets, field) {
+				inherited = append(inherited, field)
+			}
+		}
+	}
+	if len(inherited) == 0 {
+		return ""
+	}
+	slices.Sort(inherited)
+	return fmt.Sprintf("sets %s outside its subsets, and the route's subsets would inherit it: move it into subsets, or delete the rule",
+		strings.Join(slices.Compact(inherited), ", "))
 }
 
 // DisturbsPassed says why workloads cannot call a host of a pass-through route over their own TLS beside a DestinationRule of the host and namespace, and

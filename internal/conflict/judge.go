@@ -184,6 +184,11 @@ func (j *judge) foreignDestinations() {
 		case *networkingv1.DestinationRule:
 			ours := DestinationRuleFacts(o)
 			ours.Created = j.created(o).Time
+			for _, entry := range translate.Of[*networkingv1.ServiceEntry](j.Wanted.Objects) {
+				if slices.Contains(entry.Spec.Hosts, o.Spec.Host) {
+					ours = ours.Beside(ServiceEntryFacts(entry))
+				}
+			}
 			for _, rival := range j.world.DestinationRules(j.Namespace, o.Spec.Host) {
 				disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
 			}

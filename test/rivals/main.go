@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	istio "istio.io/api/networking/v1alpha3"
 	istiotype "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -128,7 +129,8 @@ func (d *dice) pair() pair {
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
 	case "DestinationRule":
 		rival := d.destinationRule(rule)
-		p.Verdict = conflict.DestinationRuleFacts(rival).Disturbs(conflict.DestinationRuleFacts(rule))
+		ours := conflict.DestinationRuleFacts(rule).Beside(conflict.ServiceEntryFacts(entry))
+		p.Verdict = conflict.DestinationRuleFacts(rival).Disturbs(ours)
 		if rival.Namespace != d.namespace || rival.Spec.Host != rule.Spec.Host {
 			p.Verdict = ""
 		}
@@ -275,12 +277,31 @@ func (d *dice) destinationRule(ours *networkingv1.DestinationRule) *networkingv1
 		r.Spec.Subsets = []*istio.Subset{{Name: one(d, "theirs", "theirs", "theirs", ours.Spec.Subsets[0].Name)}}
 	}
 	if len(r.Spec.Subsets) == 0 || d.IntN(3) == 0 {
-		r.Spec.TrafficPolicy = &istio.TrafficPolicy{ConnectionPool: &istio.ConnectionPoolSettings{Tcp: &istio.ConnectionPoolSettings_TCPSettings{MaxConnections: 7}}}
+		r.Spec.TrafficPolicy = d.policy()
 	}
 	if d.IntN(5) == 0 {
 		r.Spec.ExportTo, r.Spec.WorkloadSelector = nil, &istiotype.WorkloadSelector{MatchLabels: map[string]string{"app": one(d, "a", "b")}}
 	}
 	return r
+}
+
+// policy has one setting or several, for the whole host or for one of its ports.
+func (d *dice) policy() *istio.TrafficPolicy {
+	policy := &istio.TrafficPolicy{}
+	for policy.ConnectionPool == nil && policy.OutlierDetection == nil && policy.LoadBalancer == nil && policy.Tls == nil {
+		policy.ConnectionPool = one(d, nil, &istio.ConnectionPoolSettings{Tcp: &istio.ConnectionPoolSettings_TCPSettings{MaxConnections: 7}})
+		policy.OutlierDetection = one(d, nil, nil, &istio.OutlierDetection{BaseEjectionTime: durationpb.New(time.Minute)})
+		policy.LoadBalancer = one(d, nil, nil, &istio.LoadBalancerSettings{LbPolicy: &istio.LoadBalancerSettings_Simple{Simple: istio.LoadBalancerSettings_RANDOM}})
+		policy.Tls = one(d, nil, nil, &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE, Sni: "theirs.example.com"})
+	}
+	if d.IntN(3) == 0 {
+		policy = &istio.TrafficPolicy{PortLevelSettings: []*istio.TrafficPolicy_PortTrafficPolicy{{
+			Port: &istio.PortSelector{Number: one[uint32](d, 80, 443, 8443)}, ConnectionPool: policy.ConnectionPool,
+			OutlierDetection: policy.OutlierDetection, LoadBalancer: policy.LoadBalancer, Tls: policy.Tls,
+		}}}
+		policy.ConnectionPool = one(d, nil, &istio.ConnectionPoolSettings{Tcp: &istio.ConnectionPoolSettings_TCPSettings{MaxConnections: 8}})
+	}
+	return policy
 }
 
 // manifests are the objects with their ages.
