@@ -101,8 +101,11 @@ func connectionPool(d *destination) *istio.ConnectionPoolSettings {
 		MaxRequestsPerConnection: pool.MaxRequestsPerConnection,
 		IdleTimeout:              duration(pool.IdleTimeout),
 	}
-	if d.Protocol == v1alpha1.ProtocolHTTP2 {
+	switch {
+	case d.Protocol == v1alpha1.ProtocolHTTP2:
 		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_UPGRADE
+	case d.scheme == "http": // a port declared as HTTP follows the mesh's h2UpgradePolicy (istio: pilot/pkg/networking/core/cluster_traffic_policy.go, shouldH2Upgrade)
+		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_DO_NOT_UPGRADE
 	}
 	settings := &istio.ConnectionPoolSettings{}
 	if proto.Size(tcp) > 0 {
