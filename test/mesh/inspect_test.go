@@ -28,7 +28,13 @@ type inspection struct {
 // inspect returns what is wrong. That is data, not a failure, so that planted faults can ask for it.
 func inspect(t *testing.T, folders ...*folder) []string {
 	t.Helper()
-	i := &inspection{with: newMesh(t, objectsOf(folders, nil)), inPlace: map[string]bool{}}
+	return inspectWith(t, "", folders...)
+}
+
+// inspectWith is inspect in a mesh with a mesh-wide configuration.
+func inspectWith(t *testing.T, settings string, folders ...*folder) []string {
+	t.Helper()
+	i := &inspection{with: newMeshWith(t, settings, objectsOf(folders, nil)), inPlace: map[string]bool{}}
 	for _, f := range folders {
 		_, inPlace := f.route.hosts()
 		for _, host := range inPlace {
@@ -36,7 +42,7 @@ func inspect(t *testing.T, folders ...*folder) []string {
 		}
 	}
 	for _, f := range folders {
-		i.without = newMesh(t, objectsOf(folders, f))
+		i.without = newMeshWith(t, settings, objectsOf(folders, f))
 		i.folder(f)
 		i.losses(t, folders, f)
 	}

@@ -25,6 +25,7 @@ import (
 	"istio.io/istio/pilot/test/xds"
 	"istio.io/istio/pilot/test/xdstest"
 	"istio.io/istio/pkg/config"
+	meshconfig "istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/config/schema/collections"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -41,8 +42,18 @@ type mesh struct {
 
 func newMesh(t *testing.T, objects []*unstructured.Unstructured) *mesh {
 	t.Helper()
+	return newMeshWith(t, "", objects)
+}
+
+// newMeshWith is newMesh with a mesh-wide configuration: fields of meshConfig, in YAML.
+func newMeshWith(t *testing.T, settings string, objects []*unstructured.Unstructured) *mesh {
+	t.Helper()
 	m := &mesh{t: t, addresses: map[string]string{}}
-	var options xds.FakeOptions
+	meshConfig, err := meshconfig.ApplyMeshConfigDefaults(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := xds.FakeOptions{MeshConfig: meshConfig}
 	for _, object := range objects {
 		switch object.GetKind() {
 		case "Service":
