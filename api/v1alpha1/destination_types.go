@@ -2,7 +2,10 @@ package v1alpha1
 
 // Destination is one external host and how to reach it.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.startsWith('http:')",fieldPath=".tls",message="TLS settings need an https:// URL: use https://, or remove tls"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !self.url.matches('^(http|tcp):')",fieldPath=".tls",message="TLS settings need an https:// or tls:// URL: use one, or remove tls"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !has(self.tls.scope) || !self.url.startsWith('tls:')",fieldPath=".tls.scope",message="scope needs an https:// URL, because a tls:// destination shares its name with nobody: remove scope"
+// +kubebuilder:validation:XValidation:rule="!has(self.protocol) || !self.url.matches('^(tcp|tls):')",fieldPath=".protocol",message="protocol is an HTTP version, which needs an http:// or https:// URL: remove protocol"
+// +kubebuilder:validation:XValidation:rule="!has(self.connectionPool) || !(has(self.connectionPool.maxPendingRequests) || has(self.connectionPool.maxRequestsPerConnection)) || !self.url.matches('^(tcp|tls):')",fieldPath=".connectionPool",message="maxPendingRequests and maxRequestsPerConnection need an http:// or https:// URL, because TCP has no requests: remove them"
 // +kubebuilder:validation:XValidation:rule="!has(self.resolution) || self.resolution != 'DNSRoundRobin' || !has(self.endpoints) || self.endpoints.size() == 1",fieldPath=".endpoints",message="resolution DNSRoundRobin takes one endpoint at most: use resolution DNS for several"
 // +kubebuilder:validation:XValidation:rule="has(self.outlierDetection) || !has(self.endpoints) || self.endpoints.all(e, !has(e.priority) || e.priority == 0)",fieldPath=".endpoints",message="a priority above 0 needs outlierDetection, which ejects failing endpoints: set outlierDetection, such as {consecutive5xxErrors: 5}, or remove priority"
 // +kubebuilder:validation:XValidation:rule="!has(self.endpoints) || self.endpoints.all(e, !has(e.priority) || e.priority == 0) || self.endpoints.all(e, isIP(e.address))",fieldPath=".endpoints",message="a priority above 0 needs endpoints that are all IP addresses, because Istio ignores the priorities of DNS names: use IP addresses, or remove priority"
@@ -15,19 +18,20 @@ type Destination struct {
 	Name string `json:"name,omitempty"`
 
 	// url is the address of the external host: http:// or https://, a lower-case DNS name, an optional port (defaults to 80 or 443), and an optional
-	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1.
+	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1. For protocols other than HTTP it is
+	// tcp:// or tls://, a DNS name and a port: tcp:// forwards the bytes as they are, and tls:// originates TLS. Example: tls://redis.example.com:6380.
 	// +required
 	URL URL `json:"url,omitempty"`
 
-	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights. 0 sends it no traffic.
-	// Defaults to 1.
+	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights: of requests to HTTP
+	// destinations, of connections to TCP destinations. 0 sends it no traffic. Defaults to 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	Weight *int32 `json:"weight,omitempty"`
 
-	// protocol is the HTTP version that the mesh speaks to the destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and which excludes
-	// WebSocket. Defaults to HTTP.
+	// protocol is the HTTP version that the mesh speaks to an http:// or https:// destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and
+	// which excludes WebSocket. Defaults to HTTP.
 	// +optional
 	Protocol Protocol `json:"protocol,omitempty"`
 
@@ -44,7 +48,7 @@ type Destination struct {
 	// +kubebuilder:validation:MaxItems=16
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 
-	// tls configures TLS to an https:// destination. Defaults to TLS that verifies the server against the system's root certificates.
+	// tls configures TLS to an https:// or tls:// destination. Defaults to TLS that verifies the server against the system's root certificates.
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
 
@@ -61,16 +65,18 @@ type Destination struct {
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=2048
-// +kubebuilder:validation:XValidation:rule="self.matches('^https?://')",message="must begin with http:// or https:// (lower case)"
+// +kubebuilder:validation:XValidation:rule="self.matches('^(https?|tcp|tls)://')",message="must begin with http://, https://, tcp:// or tls:// (lower case)"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^[^/]*//[^/?#]*@')",message="must not hold user info: send credentials in a header"
 // +kubebuilder:validation:XValidation:rule="!self.matches('[?#]')",message="must not hold a query or a fragment"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#]*([/?#]|$)') || self.matches('^https?://([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?([:/?#]|$)')",message="the host must be a lower-case DNS name of two labels or more (punycode for other alphabets): no IP address, no wildcard, no underscore, no trailing dot"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#]{254}')",message="the host must be at most 253 characters long"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^@/?#:]*:') || self.matches('^https?://[^/:]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?#]|$)')",message="the port must be a number from 1 to 65535"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/:?#@]*:(1500[0-9]|1502[01]|15053|15090)([/?#]|$)')",message="the port must not be one of Istio's own (15000 to 15009, 15020, 15021, 15053, 15090), on which sidecars listen: use another port"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://([^/:]*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)([:/?#]|$)')",message="the host must not be a cloud's metadata service"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/?#]+/') || self.matches('^https?://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must hold only characters that RFC 3986 allows: percent-encode the others"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://[^@/?#]*([/?#]|$)') || self.matches('^(https?|tcp|tls)://([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])+[a-z]([-a-z0-9]{0,61}[a-z0-9])?([:/?#]|$)')",message="the host must be a lower-case DNS name of two labels or more (punycode for other alphabets): no IP address, no wildcard, no underscore, no trailing dot"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://[^/:?#]{254}')",message="the host must be at most 253 characters long"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://[^@/?#:]*:') || self.matches('^(https?|tcp|tls)://[^/:]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?#]|$)')",message="the port must be a number from 1 to 65535"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(tcp|tls)://[^@/?#:]+([/?#]|$)')",message="a tcp:// or tls:// URL needs a port: append one, such as :5432"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(tcp|tls)://[^/]*/')",message="a tcp:// or tls:// URL takes no path: end it with the port"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://[^/:?#@]*:(1500[0-9]|1502[01]|15053|15090)([/?#]|$)')",message="the port must not be one of Istio's own (15000 to 15009, 15020, 15021, 15053, 15090), on which sidecars listen: use another port"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://([^/:]*[.])?(localhost|localhost[.]localdomain|svc|cluster[.]local|kubernetes[.]default|externalroute[.]internal)([:/?#]|$)')",message="the host must be outside the cluster: localhost and names of cluster services are not"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://([^/:]*[.])?(metadata[.]google[.]internal|metadata[.]goog|instance-data[.]ec2[.]internal|metadata[.]tencentyun[.]com|metadata[.]azure[.]internal)([:/?#]|$)')",message="the host must not be a cloud's metadata service"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^(https?|tcp|tls)://[^/?#]+/') || self.matches('^(https?|tcp|tls)://[^/?#]+(/([-A-Za-z0-9._~!$&()*+,;=:@/\\']|%[0-9A-Fa-f]{2})*)([?#]|$)')",message="the path must hold only characters that RFC 3986 allows: percent-encode the others"
 // +kubebuilder:validation:XValidation:rule="!self.matches('(/|%2[fF]|%5[cC])([.]|%2[eE]){1,2}(/|;|%2[fF]|%5[cC]|$)')",message="the path must not hold dot segments (/./ or /../), not even encoded ones"
 // +kubebuilder:validation:XValidation:rule="!self.matches('%([01][0-9A-Fa-f]|7[fF])')",message="the path must not hold encoded control characters"
 type URL string
@@ -137,7 +143,7 @@ type EndpointAddress string
 // +kubebuilder:validation:XValidation:rule="!(has(self.caCertificateRefs) && has(self.clientCertificateRef))",fieldPath=".caCertificateRefs",message="excludes clientCertificateRef: put the CA certificates into the key ca.crt of the client certificate's Secret"
 type TLS struct {
 	// scope is which traffic gets TLS. Route covers the traffic of this route only, so that a workload that calls https://HOST directly keeps working.
-	// Host covers all traffic of the namespace to the host, which breaks such direct calls. Defaults to Route.
+	// Host covers all traffic of the namespace to the host, which breaks such direct calls. It needs an https:// URL. Defaults to Route.
 	// +optional
 	Scope TLSScope `json:"scope,omitempty"`
 
@@ -240,14 +246,15 @@ type Duration string
 //
 // +kubebuilder:validation:MinProperties=1
 type ConnectionPool struct {
-	// maxConnections is the maximum number of open connections, at least 1. Set maxPendingRequests with it: without that limit, requests queue
-	// indefinitely when the pool is full. Defaults to 2^32-1.
+	// maxConnections is the maximum number of open connections, at least 1. For HTTP, set maxPendingRequests with it: without that limit, requests queue
+	// indefinitely when the pool is full. Further connections to a TCP destination are closed. Defaults to 2^32-1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
 	MaxConnections int32 `json:"maxConnections,omitempty"`
 
-	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. Defaults to 2^32-1.
+	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. It needs an http:// or
+	// https:// URL. Defaults to 2^32-1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
@@ -257,14 +264,15 @@ type ConnectionPool struct {
 	// +optional
 	ConnectTimeout Duration `json:"connectTimeout,omitempty"`
 
-	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. Defaults to no limit.
+	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. It needs an http:// or https:// URL.
+	// Defaults to no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=536870912
 	MaxRequestsPerConnection int32 `json:"maxRequestsPerConnection,omitempty"`
 
 	// idleTimeout is the time after which the mesh closes an idle connection, such as 30s. Set it below the server's timeout, so that no request uses a
-	// connection that the server is closing. Defaults to 1h.
+	// connection that the server is closing. All TCP destinations of a route must have the same. Defaults to 1h.
 	// +optional
 	IdleTimeout Duration `json:"idleTimeout,omitempty"`
 }
@@ -273,7 +281,8 @@ type ConnectionPool struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type OutlierDetection struct {
-	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. Defaults to 5.
+	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. For TCP it counts failed
+	// connections. Defaults to 5.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647

@@ -43,7 +43,7 @@ type ExternalRouteList struct {
 
 // ExternalRouteSpec is the desired state of an ExternalRoute.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url.matches('^(tcp|tls):') || d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
 // +kubebuilder:validation:XValidation:rule="!has(self.rules) || !has(self.destinations) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
 // +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
 // +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: other namespaces do not use a DestinationRule with a selector"
@@ -60,10 +60,17 @@ type ExternalRouteList struct {
 // +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.retries)",fieldPath=".retries",message="retries need destinations: a route without them passes TLS through, and the mesh cannot read the requests. Add destinations, or remove retries"
 // +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.meshHeaders) || self.meshHeaders != 'Keep'",fieldPath=".meshHeaders",message="meshHeaders needs destinations: a route without them passes TLS through, and the mesh adds no headers. Add destinations, or remove meshHeaders"
 // +kubebuilder:validation:XValidation:rule="has(self.destinations) && self.destinations.size() > 0 || !has(self.workloadSelector)",fieldPath=".workloadSelector",message="workloadSelector needs destinations: Istio cannot limit a ServiceEntry to some of the pods that call its hosts. Add destinations, or remove workloadSelector"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || self.destinations.all(d, d.url.matches('^(tcp|tls):'))",fieldPath=".destinations",message="destinations must be all HTTP (http://, https://) or all TCP (tcp://, tls://): use one route for each"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$'))",fieldPath=".hosts",message="a host of TCP destinations must be an alias, because TCP carries no host name: use a short name (db), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.rules) || self.rules.size() == 0",fieldPath=".rules",message="rules need HTTP destinations, because TCP has no requests: remove rules, and set destinations[].weight to split connections"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.timeout)",fieldPath=".timeout",message="timeout needs HTTP destinations, because TCP has no requests: remove it, or set destinations[].connectionPool.connectTimeout or idleTimeout"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.retries)",fieldPath=".retries",message="retries need HTTP destinations, because TCP has no requests: remove retries"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.meshHeaders) || self.meshHeaders != 'Keep'",fieldPath=".meshHeaders",message="meshHeaders needs HTTP destinations, because TCP has no headers: remove meshHeaders"
+// +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || self.destinations.all(d, (has(d.connectionPool) && has(d.connectionPool.idleTimeout) ? d.connectionPool.idleTimeout : '') == (has(self.destinations[0].connectionPool) && has(self.destinations[0].connectionPool.idleTimeout) ? self.destinations[0].connectionPool.idleTimeout : ''))",fieldPath=".destinations",message="TCP destinations must have the same connectionPool.idleTimeout, because Istio applies that of the first one to all: set it in all of them, or in none"
 type ExternalRouteSpec struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
-	// http://HOST, and the mesh originates TLS. In a route without destinations, each host is an external DNS name (www.example.com) or a wildcard
+	// http://HOST, and the mesh originates TLS. TCP destinations take aliases only. In a route without destinations, each host is an external DNS name (www.example.com) or a wildcard
 	// (*.example.com), and workloads call it over TLS that they originate themselves.
 	// +required
 	// +listType=set
@@ -72,7 +79,7 @@ type ExternalRouteSpec struct {
 	Hosts []RouteHost `json:"hosts,omitempty"`
 
 	// port is the port on which workloads call the hosts, from 1 to 65535. For a host that is upgraded in place it must not be the https port. Defaults
-	// to 80, and to 443 in a route without destinations.
+	// to 80, to the first destination's port for TCP destinations, and to 443 in a route without destinations.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -85,7 +92,8 @@ type ExternalRouteSpec struct {
 	// +default="IfMissing"
 	ServiceCreationPolicy ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 
-	// destinations are the external hosts, at most 8. Their names must be unique. Without destinations the route is a pass-through route: the mesh lets
+	// destinations are the external hosts, at most 8. Their names must be unique. All are HTTP destinations (http://, https://), or all are TCP
+	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route: the mesh lets
 	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo and suspend.
 	// +optional
 	// +listType=atomic
