@@ -13,17 +13,19 @@ import (
 //
 // ConnectionPool limits connections and requests to a destination. The limits apply to each sidecar separately.
 type ConnectionPoolApplyConfiguration struct {
-	// maxConnections is the maximum number of open connections, at least 1. Set maxPendingRequests with it: without that limit, requests queue
-	// indefinitely when the pool is full. Defaults to 2^32-1.
+	// maxConnections is the maximum number of open connections, at least 1. For HTTP, set maxPendingRequests with it: without that limit, requests queue
+	// indefinitely when the pool is full. Further connections to a TCP destination are closed. Defaults to 2^32-1.
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
-	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. Defaults to 2^32-1.
+	// maxPendingRequests is the maximum number of requests that wait for a connection, at least 1. Further requests get 503. It needs an http:// or
+	// https:// URL. Defaults to 2^32-1.
 	MaxPendingRequests *int32 `json:"maxPendingRequests,omitempty"`
 	// connectTimeout is the timeout for opening a connection, such as 2s. Defaults to the mesh's setting (10s).
 	ConnectTimeout *apiv1alpha1.Duration `json:"connectTimeout,omitempty"`
-	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. Defaults to no limit.
+	// maxRequestsPerConnection is the number of requests after which the mesh closes a connection, at least 1. It needs an http:// or https:// URL.
+	// Defaults to no limit.
 	MaxRequestsPerConnection *int32 `json:"maxRequestsPerConnection,omitempty"`
 	// idleTimeout is the time after which the mesh closes an idle connection, such as 30s. Set it below the server's timeout, so that no request uses a
-	// connection that the server is closing. Defaults to 1h.
+	// connection that the server is closing. All TCP destinations of a route must have the same. Defaults to 1h.
 	IdleTimeout *apiv1alpha1.Duration `json:"idleTimeout,omitempty"`
 }
 

@@ -16,13 +16,14 @@ type DestinationApplyConfiguration struct {
 	// name is the name by which rules refer to this destination: a DNS label of at most 63 characters, unique in the route. Defaults to primary.
 	Name *string `json:"name,omitempty"`
 	// url is the address of the external host: http:// or https://, a lower-case DNS name, an optional port (defaults to 80 or 443), and an optional
-	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1.
+	// base path. The base path is prepended to the path of every request. Example: https://api.example.com/v1. For protocols other than HTTP it is
+	// tcp:// or tls://, a DNS name and a port: tcp:// forwards the bytes as they are, and tls:// originates TLS. Example: tls://redis.example.com:6380.
 	URL *apiv1alpha1.URL `json:"url,omitempty"`
-	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights. 0 sends it no traffic.
-	// Defaults to 1.
+	// weight is the destination's share of the traffic in rules that name no destinations, in relation to the other weights: of requests to HTTP
+	// destinations, of connections to TCP destinations. 0 sends it no traffic. Defaults to 1.
 	Weight *int32 `json:"weight,omitempty"`
-	// protocol is the HTTP version that the mesh speaks to the destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and which excludes
-	// WebSocket. Defaults to HTTP.
+	// protocol is the HTTP version that the mesh speaks to an http:// or https:// destination: HTTP is HTTP/1.1; HTTP2 is HTTP/2, which gRPC needs and
+	// which excludes WebSocket. Defaults to HTTP.
 	Protocol *apiv1alpha1.Protocol `json:"protocol,omitempty"`
 	// resolution is how the mesh finds addresses: DNS uses all addresses that DNS returns, DNSRoundRobin the first one. Endpoints that are all IP
 	// addresses need no resolution. Defaults to DNS.
@@ -30,7 +31,7 @@ type DestinationApplyConfiguration struct {
 	// endpoints are the addresses to connect to, at most 16. The authority, the SNI and the certificate check still use the URL's host. Defaults to the
 	// URL's host.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
-	// tls configures TLS to an https:// destination. Defaults to TLS that verifies the server against the system's root certificates.
+	// tls configures TLS to an https:// or tls:// destination. Defaults to TLS that verifies the server against the system's root certificates.
 	TLS *TLSApplyConfiguration `json:"tls,omitempty"`
 	// connectionPool limits connections and requests. Defaults to Istio's limits.
 	ConnectionPool *ConnectionPoolApplyConfiguration `json:"connectionPool,omitempty"`

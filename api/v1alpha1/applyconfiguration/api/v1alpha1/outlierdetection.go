@@ -13,7 +13,8 @@ import (
 //
 // OutlierDetection ejects failing addresses from load balancing for a while.
 type OutlierDetectionApplyConfiguration struct {
-	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. Defaults to 5.
+	// consecutive5xxErrors is the number of consecutive 5xx responses after which an address is ejected, at least 1. For TCP it counts failed
+	// connections. Defaults to 5.
 	Consecutive5xxErrors *int32 `json:"consecutive5xxErrors,omitempty"`
 	// interval is the time between two checks for ejection. Defaults to 10s.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`

@@ -14,7 +14,7 @@ import (
 // TLS configures TLS to a destination.
 type TLSApplyConfiguration struct {
 	// scope is which traffic gets TLS. Route covers the traffic of this route only, so that a workload that calls https://HOST directly keeps working.
-	// Host covers all traffic of the namespace to the host, which breaks such direct calls. Defaults to Route.
+	// Host covers all traffic of the namespace to the host, which breaks such direct calls. It needs an https:// URL. Defaults to Route.
 	Scope *apiv1alpha1.TLSScope `json:"scope,omitempty"`
 	// sni is the server name in the TLS handshake. Defaults to the URL's host.
 	SNI *apiv1alpha1.TLSName `json:"sni,omitempty"`
