@@ -28,6 +28,9 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 	if d := u.hostWide(); d != nil {
 		rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: tlsFor(route.Namespace, d), PortLevelSettings: plaintext(u.plainPorts)}
 	}
+	if SpeaksTCP(route) {
+		rule.Spec.TrafficPolicy = idlePolicy(u.destinations[0])
+	}
 	if s := route.Spec.WorkloadSelector; s != nil {
 		rule.Spec.WorkloadSelector = &istiotype.WorkloadSelector{MatchLabels: selectorLabels(s)}
 	}
@@ -99,7 +102,9 @@ func connectionPool(d *destination) *istio.ConnectionPoolSettings {
 	http := &istio.ConnectionPoolSettings_HTTPSettings{
 		Http1MaxPendingRequests:  pool.MaxPendingRequests,
 		MaxRequestsPerConnection: pool.MaxRequestsPerConnection,
-		IdleTimeout:              duration(pool.IdleTimeout),
+	}
+	if !d.tcp {
+		http.IdleTimeout = duration(pool.IdleTimeout)
 	}
 	switch {
 	case d.Protocol == v1alpha1.ProtocolHTTP2:

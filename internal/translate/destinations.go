@@ -25,8 +25,10 @@ type destination struct {
 
 	scheme string
 	tls    bool
-	host   string
-	port   uint32
+	// tcp says that the mesh forwards connections, and does not read what they carry.
+	tcp  bool
+	host string
+	port uint32
 	// base is the URL's path as written, empty if there is none.
 	base string
 	// authority is what the server expects as Host: the port is part of it if it is not the scheme's own.
@@ -69,11 +71,14 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 		return nil, field.Invalid(path.Child("url"), spec.URL, "is not a URL")
 	}
 	d := &destination{
-		Destination: spec, path: path, name: cmp.Or(spec.Name, defaultName), scheme: u.Scheme, tls: u.Scheme == "https", host: u.Hostname(), port: 80,
-		authority: u.Host, resolution: resolutionOf(spec),
+		Destination: spec, path: path, name: cmp.Or(spec.Name, defaultName), scheme: u.Scheme, tls: u.Scheme == "https" || u.Scheme == "tls",
+		tcp: isTCP(spec.URL), host: u.Hostname(), port: 80, authority: u.Host, resolution: resolutionOf(spec),
 	}
 	if d.tls {
 		d.port = 443
+	}
+	if d.tcp && u.Port() == "" {
+		return nil, field.Invalid(path.Child("url"), spec.URL, "needs a port: append one, such as :5432")
 	}
 	if u.Port() != "" {
 		number, err := strconv.ParseUint(u.Port(), 10, 16)
@@ -89,7 +94,7 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest
 	}
-	d.private = len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route)
+	d.private = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route)
 	d.upstream = d.host
 	if d.private {
 		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)

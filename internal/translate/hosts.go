@@ -175,6 +175,9 @@ func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
 
 // checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
 func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
+	if SpeaksTCP(route) {
+		return refuseInPlace(route, inPlace)
+	}
 	var problems field.ErrorList
 	port, portPath := uint32(PortOf(route)), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
 	if len(inPlace) > 0 && port == nowhere {

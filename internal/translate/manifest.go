@@ -3,6 +3,7 @@ package translate
 import (
 	stdjson "encoding/json"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/json"
@@ -56,7 +57,7 @@ func spellTLSMode(policy map[string]any) {
 }
 
 func spellWeights(spec map[string]any) {
-	for _, route := range objectsOf(spec["http"]) {
+	for _, route := range slices.Concat(objectsOf(spec["http"]), objectsOf(spec["tcp"])) {
 		targets := objectsOf(route["route"])
 		for _, target := range targets {
 			if len(targets) > 1 && target["weight"] == nil {

@@ -18,8 +18,8 @@ import (
 // ExportToAnnotation limits who sees a Service. Without it the sidecars of other namespaces get a cluster, a listener and a virtual host for it.
 const ExportToAnnotation = "networking.istio.io/exportTo"
 
-// servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry HTTP
-// for the mesh is refused: it belongs to another client, and is never changed.
+// servicesFor returns the Services of the aliases that have none, and the names of those that the route takes over. A Service that cannot carry the
+// route's protocol is refused: it belongs to another client, and is never changed.
 func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refusal *Refusal) (services Objects, takenOver []string) {
 	for _, a := range aliases {
 		existing, exists := mesh.Services[types.NamespacedName{Namespace: route.Namespace, Name: a.service}]
@@ -45,6 +45,10 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 // dialled, since the sidecar catches the call.
 func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
+	protocol := "http"
+	if SpeaksTCP(route) {
+		protocol = tcpName
+	}
 	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
 	return &corev1.Service{
 		TypeMeta:   ServiceKind.typeMeta(),
@@ -52,7 +56,7 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP,
 			Ports: []corev1.ServicePort{{
-				Name: "http", AppProtocol: new("http"), Protocol: corev1.ProtocolTCP, Port: PortOf(route), TargetPort: intstr.FromInt32(PortOf(route)),
+				Name: protocol, AppProtocol: new(protocol), Protocol: corev1.ProtocolTCP, Port: PortOf(route), TargetPort: intstr.FromInt32(PortOf(route)),
 			}},
 		},
 	}
@@ -75,9 +79,13 @@ func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *fie
 	if i < 0 {
 		return unusable("has no TCP port %d: add it, or set spec.port to one of its ports", PortOf(route))
 	}
-	if !carriesHTTP(existing.Ports[i]) {
-		return unusable("does not declare port %d (name %q, appProtocol %q) as HTTP: use another port, or set its appProtocol to http",
-			PortOf(route), existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""))
+	carries, protocol := carriesHTTP, "HTTP"
+	if SpeaksTCP(route) {
+		carries, protocol = carriesTCP, "TCP"
+	}
+	if !carries(existing.Ports[i]) {
+		return unusable("does not declare port %d (name %q, appProtocol %q) as %s: use another port, or set its appProtocol to %s",
+			PortOf(route), existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""), protocol, strings.ToLower(protocol))
 	}
 	return nil
 }
@@ -93,29 +101,53 @@ func otherPorts(namespace string, aliases []alias, mesh Mesh, port int32) bool {
 	})
 }
 
-// carriesHTTP says whether Istio treats the port as HTTP or finds out by looking (istio: pkg/config/kube/conversion.go, ConvertProtocol).
+// carriesHTTP says whether Istio treats the port as HTTP or finds out by looking.
 func carriesHTTP(port corev1.ServicePort) bool {
+	protocol := protocolOf(port)
+	return protocol == declaredHTTP || protocol == undeclared
+}
+
+// carriesTCP says whether Istio forwards connections to the port and reads nothing. If it had to find out the protocol, a server could not speak first.
+func carriesTCP(port corev1.ServicePort) bool { return protocolOf(port) == declaredTCP }
+
+// declared is what Istio takes the protocol of a Service's port for.
+type declared int
+
+const (
+	undeclared declared = iota
+	declaredHTTP
+	declaredTCP
+	declaredOther
+)
+
+// protocolOf reads a port as Istio does (istio: pkg/config/kube/conversion.go, ConvertProtocol).
+func protocolOf(port corev1.ServicePort) declared {
 	if port.Protocol == corev1.ProtocolUDP {
-		return false
+		return declaredOther
 	}
 	name := port.Name
 	if port.AppProtocol != nil {
 		name = *port.AppProtocol
 		switch name {
 		case "kubernetes.io/h2c", "kubernetes.io/ws":
-			return true
+			return declaredHTTP
 		case "kubernetes.io/wss":
-			return false
+			return declaredOther
 		}
 	}
 	name, _, _ = strings.Cut(strings.ToLower(name), "-")
 	switch name {
 	case "http", "http2", "http_proxy", "grpc": // grpc-web begins with grpc, and is HTTP too
-		return true
-	case "tcp", "udp", "https", "tls", "mongo", "redis", "mysql":
-		return false
+		return declaredHTTP
+	case "tcp", "mongo", "redis", "mysql":
+		return declaredTCP
+	case "udp", "https", "tls":
+		return declaredOther
 	}
-	return !slices.Contains([]int32{25, 53, 3306, 27017}, port.Port) // Istio takes these for TCP unless told otherwise
+	if slices.Contains([]int32{25, 53, 3306, 27017}, port.Port) { // unless told otherwise
+		return declaredTCP
+	}
+	return undeclared
 }
 
 // ServiceFacts are what matters of a Service that exists. A route of nil owns none.

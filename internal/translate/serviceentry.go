@@ -19,7 +19,7 @@ func LeadsNowhere(port *istio.ServicePort) bool { return port.TargetPort == nowh
 // serviceEntryFor makes the upstream known to the mesh.
 func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.ServiceEntry {
 	d := u.destinations[0]
-	port := servicePort(d.port, d.tls)
+	port := d.servicePort()
 	ports := []*istio.ServicePort{port}
 	if u.plainPort != 0 {
 		plain := servicePort(u.plainPort, false)
@@ -31,6 +31,7 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 		ObjectMeta: meta(route, u.object),
 		Spec: istio.ServiceEntry{
 			Hosts:      []string{u.name},
+			Addresses:  d.addresses(),
 			Location:   istio.ServiceEntry_MESH_EXTERNAL,
 			Ports:      ports,
 			Resolution: d.resolution,
@@ -38,6 +39,14 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 			ExportTo:   exportTo(route),
 		},
 	}
+}
+
+// servicePort is the port of the upstream. The name of a TCP one need not tell its number: it is the only port of its host.
+func (d *destination) servicePort() *istio.ServicePort {
+	if d.tcp {
+		return &istio.ServicePort{Number: d.port, Name: tcpName, Protocol: "TCP"}
+	}
+	return servicePort(d.port, d.tls)
 }
 
 // servicePort names a port after its scheme, and after its number where that is not the scheme's own: routes that share a host have their ports merged,

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"slices"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -131,7 +132,7 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		return nil, &refusal
 	}
 	upstreams := groupUpstreams(route, inPlace, destinations)
-	virtualService, problems := virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, PortOf(route)))
+	virtualService, problems := trafficFor(route, aliases, inPlace, destinations, mesh)
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
 	checkConfigMaps(destinations, mesh, &refusal)
@@ -148,6 +149,15 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		TakenOver:    takenOver,
 		HostScoped:   hostScoped(upstreams),
 	}, nil
+}
+
+// trafficFor is the VirtualService.
+func trafficFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, mesh Mesh,
+) (*networkingv1.VirtualService, field.ErrorList) {
+	if SpeaksTCP(route) {
+		return tcpVirtualService(route, aliases, destinations)
+	}
+	return virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, PortOf(route)))
 }
 
 // upstreamObjects are the ServiceEntries and then the DestinationRules of the upstreams. The first destination of an upstream asks for its objects.
@@ -208,8 +218,11 @@ func private(route *v1alpha1.ExternalRoute) bool {
 
 // PortOf is the port on which workloads call the route's hosts.
 func PortOf(route *v1alpha1.ExternalRoute) int32 {
-	if PassesThrough(route) {
+	switch {
+	case PassesThrough(route):
 		return cmp.Or(route.Spec.Port, 443)
+	case SpeaksTCP(route):
+		return cmp.Or(route.Spec.Port, portIn(route.Spec.Destinations[0].URL))
 	}
 	return cmp.Or(route.Spec.Port, 80)
 }

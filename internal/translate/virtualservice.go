@@ -20,14 +20,7 @@ const maxVirtualService = 768 << 10
 // virtualServiceFor sends what workloads call on the hosts to the destinations, by the route's rules.
 func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, otherPorts bool,
 ) (*networkingv1.VirtualService, field.ErrorList) {
-	virtualService := &networkingv1.VirtualService{
-		TypeMeta:   VirtualServiceKind.typeMeta(),
-		ObjectMeta: meta(route, route.Name),
-		Spec:       istio.VirtualService{ExportTo: exportTo(route)},
-	}
-	for _, a := range aliases {
-		virtualService.Spec.Hosts = append(virtualService.Spec.Hosts, a.host)
-	}
+	virtualService := emptyVirtualService(route, aliases)
 	virtualService.Spec.Hosts = append(virtualService.Spec.Hosts, inPlace...)
 
 	t := ruleTranslation{route: route, destinations: destinations}
@@ -55,6 +48,19 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 			"generate a VirtualService of %d bytes, and at most %d fit: shorten matches, headers and base paths, or remove rules", size, maxVirtualService)))
 	}
 	return virtualService, problems
+}
+
+// emptyVirtualService has the aliases, and no routes yet.
+func emptyVirtualService(route *v1alpha1.ExternalRoute, aliases []alias) *networkingv1.VirtualService {
+	virtualService := &networkingv1.VirtualService{
+		TypeMeta:   VirtualServiceKind.typeMeta(),
+		ObjectMeta: meta(route, route.Name),
+		Spec:       istio.VirtualService{ExportTo: exportTo(route)},
+	}
+	for _, a := range aliases {
+		virtualService.Spec.Hosts = append(virtualService.Spec.Hosts, a.host)
+	}
+	return virtualService
 }
 
 // ruleTranslation is what all rules of a route share.
@@ -153,11 +159,7 @@ func routeDestinations(rule *v1alpha1.Rule, shares []share) (authority string, t
 		authority = rule.Rewrite.Authority
 	}
 	for _, s := range shares {
-		target := &istio.HTTPRouteDestination{Destination: &istio.Destination{
-			Host:   s.upstream,
-			Subset: s.subset,
-			Port:   &istio.PortSelector{Number: s.port},
-		}}
+		target := &istio.HTTPRouteDestination{Destination: s.target()}
 		if len(shares) > 1 {
 			target.Weight = s.weight
 		}
@@ -167,6 +169,11 @@ func routeDestinations(rule *v1alpha1.Rule, shares []share) (authority string, t
 		targets = append(targets, target)
 	}
 	return authority, targets
+}
+
+// target is the destination as a VirtualService names it.
+func (d *destination) target() *istio.Destination {
+	return &istio.Destination{Host: d.upstream, Subset: d.subset, Port: &istio.PortSelector{Number: d.port}}
 }
 
 // narrow adds to every match what all of the route's matches need.
