@@ -24,6 +24,10 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 	for _, a := range aliases {
 		existing, exists := mesh.Services[types.NamespacedName{Namespace: route.Namespace, Name: a.service}]
 		switch {
+		case exists && existing.Route != "" && otherProtocol(route, existing):
+			refusal.add(v1alpha1.ReasonHostConflict, field.ErrorList{Blocked(a.path,
+				"%s belongs to ExternalRoute %s/%s, which serves port %d over another protocol: remove the host from one of the two routes",
+				a.fqdn, route.Namespace, existing.Route, PortOf(route))})
 		case exists && (!existing.Generated || existing.HasSelector):
 			if problem := checkService(route, a, existing); problem != nil {
 				refusal.add(v1alpha1.ReasonServiceNotUsable, field.ErrorList{problem})
@@ -45,10 +49,7 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 // dialled, since the sidecar catches the call.
 func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
-	protocol := "http"
-	if SpeaksTCP(route) {
-		protocol = tcpName
-	}
+	protocol := aliasProtocol(route)
 	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
 	return &corev1.Service{
 		TypeMeta:   ServiceKind.typeMeta(),
@@ -75,19 +76,45 @@ func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *fie
 	case existing.HasSelector && !private(route):
 		return unusable(`has a selector, and a route takes over the traffic of pods in its own namespace only: use exportTo ["."], or another host`)
 	}
-	i := slices.IndexFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port == PortOf(route) && p.Protocol != corev1.ProtocolUDP })
-	if i < 0 {
+	port := portOf(route, existing)
+	if port == nil {
 		return unusable("has no TCP port %d: add it, or set spec.port to one of its ports", PortOf(route))
 	}
-	carries, protocol := carriesHTTP, "HTTP"
-	if SpeaksTCP(route) {
-		carries, protocol = carriesTCP, "TCP"
-	}
-	if !carries(existing.Ports[i]) {
+	if otherProtocol(route, existing) {
+		protocol := aliasProtocol(route)
 		return unusable("does not declare port %d (name %q, appProtocol %q) as %s: use another port, or set its appProtocol to %s",
-			PortOf(route), existing.Ports[i].Name, ptr.Deref(existing.Ports[i].AppProtocol, ""), protocol, strings.ToLower(protocol))
+			PortOf(route), port.Name, ptr.Deref(port.AppProtocol, ""), strings.ToUpper(protocol), protocol)
 	}
 	return nil
+}
+
+// portOf is the Service's port on which workloads call the route, nil if there is none.
+func portOf(route *v1alpha1.ExternalRoute, existing Service) *corev1.ServicePort {
+	i := slices.IndexFunc(existing.Ports, func(p corev1.ServicePort) bool { return p.Port == PortOf(route) && p.Protocol != corev1.ProtocolUDP })
+	if i < 0 {
+		return nil
+	}
+	return &existing.Ports[i]
+}
+
+// otherProtocol says whether Istio does not use the route for its port of an existing Service.
+func otherProtocol(route *v1alpha1.ExternalRoute, existing Service) bool {
+	port := portOf(route, existing)
+	if port == nil {
+		return false
+	}
+	if SpeaksTCP(route) {
+		return !carriesTCP(*port)
+	}
+	return !carriesHTTP(*port)
+}
+
+// aliasProtocol is the application protocol of the route's port of an alias, and the port's name.
+func aliasProtocol(route *v1alpha1.ExternalRoute) string {
+	if SpeaksTCP(route) {
+		return tcpName
+	}
+	return "http"
 }
 
 // otherPorts says whether an alias has HTTP ports besides the route's: without match.port Istio would take those over too.
@@ -152,11 +179,15 @@ func protocolOf(port corev1.ServicePort) declared {
 
 // ServiceFacts are what matters of a Service that exists. A route of nil owns none.
 func ServiceFacts(service *corev1.Service, route *v1alpha1.ExternalRoute) Service {
-	return Service{
+	facts := Service{
 		Type:        service.Spec.Type,
 		Headless:    service.Spec.ClusterIP == corev1.ClusterIPNone,
 		HasSelector: len(service.Spec.Selector) > 0,
 		Ports:       service.Spec.Ports,
 		Generated:   route != nil && metav1.IsControlledBy(service, route),
 	}
+	if owner := metav1.GetControllerOfNoCopy(service); !facts.Generated && owner != nil && owner.Kind == "ExternalRoute" {
+		facts.Route = owner.Name
+	}
+	return facts
 }

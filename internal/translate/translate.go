@@ -39,6 +39,8 @@ type Service struct {
 	Ports       []corev1.ServicePort
 	// Generated says that this route generated it and still owns it.
 	Generated bool
+	// Route is the name of another route that generated it and still owns it.
+	Route string
 }
 
 // Object is one of the generated objects.
