@@ -36,13 +36,22 @@ const (
 	passA       = `{hosts: [a.example.com], exportTo: [.]}`
 	passB       = `{hosts: [a.example.com, b.example.com, "*.example.org"], exportTo: [.]}`
 	passA8443   = `{hosts: [a.example.com], port: 8443, exportTo: [.]}`
+	tcpA        = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://a.example.com:5432", weight: 1}]}`
+	tlsA        = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tls://a.example.com:5432", weight: 1}]}`
+	tlsASNI     = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tls://a.example.com:5432", weight: 1, tls: {sni: x.example.com}}]}`
+	tcpTwo      = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://a.example.com:5432", weight: 1}, {name: other, url: "tcp://a.example.com:5432", weight: 1}]}`
+	tcpTwoOne   = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://a.example.com:5432", weight: 9}, {name: other, url: "tcp://a.example.com:5432", weight: 1}]}`
 	both        = `{hosts: [web, a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 )
+
+// tcpName and tlsName begin the private names of tcpA and tlsA.
+const tcpName, tlsName = "1fcb1474cc", "79c08e652b"
 
 // What is written and deleted, when, and what the condition says. A line is a pass: the time since the beginning, the writes (stages are separated by |), the
 // deletions, the condition's reason, and when there is more to do.
 func TestNext(t *testing.T) {
 	const a, b = "ServiceEntry(a:443), DestinationRule(a 1)", "ServiceEntry(b:443), DestinationRule(b 1)"
+	const tcp, tls = "ServiceEntry(" + tcpName + ":5432), DestinationRule(" + tcpName + " 1)", "ServiceEntry(" + tlsName + ":5432), DestinationRule(" + tlsName + " 1)"
 	for name, c := range map[string]struct {
 		story func(*story)
 		want  []string
@@ -426,6 +435,102 @@ func TestNext(t *testing.T) {
 			},
 			[]string{"0s: Programmed", "0s: ServiceEntry(a:443)?; Programmed"},
 		},
+		"a new TCP route is written in one pass, upstreams first": {
+			func(s *story) { s.route(tcpA); s.pass(); s.pass() },
+			[]string{"0s: Service, " + tcp + " | VirtualService; Programmed", "0s: Programmed"},
+		},
+		"a TCP route at rest writes nothing, after a restart too": {
+			func(s *story) { s.stands(tcpA); s.pass(); s.restart(); s.pass() },
+			[]string{"0s: Programmed", "0s: Programmed"},
+		},
+		"TLS settings and weights of a TCP route change in place, at once": {
+			func(s *story) {
+				s.stands(tlsA)
+				s.route(tlsASNI)
+				s.pass()
+				s.lose("ServiceEntry")
+				s.lose("DestinationRule")
+				s.stands(tcpTwo)
+				s.route(tcpTwoOne)
+				s.pass()
+			},
+			[]string{"0s: DestinationRule(" + tlsName + " 1); Programmed", "0s: VirtualService; Programmed"},
+		},
+		"another destination of a TCP route is a move": {
+			func(s *story) {
+				s.stands(tcpA)
+				s.route(tcpTwo)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.route(tcpA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: DestinationRule(" + tcpName + " 2); Switching; again 3s", "3s: VirtualService; Programmed", "3s: VirtualService; Programmed; again 3s",
+				"6s: DestinationRule(" + tcpName + " 1); Programmed",
+			},
+		},
+		"TLS where there was none is a move: no connection meets a subset that it is not meant for": {
+			func(s *story) {
+				s.stands(tcpA)
+				s.route(tlsA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + tls + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(" + tcpName + "), ServiceEntry(" + tcpName + "); Programmed",
+			},
+		},
+		"a route that turns from HTTP to TCP is a move": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(tcpA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: Service, " + tcp + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+			},
+		},
+		"... and so is the way back": {
+			func(s *story) {
+				s.stands(tcpA)
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: Service, " + a + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(" + tcpName + "), ServiceEntry(" + tcpName + "); Programmed",
+			},
+		},
+		"a TCP route whose VirtualService has lost its routes may have sent connections anywhere": {
+			func(s *story) {
+				s.stands(tcpA)
+				s.owned[s.key("VirtualService")].(*networkingv1.VirtualService).Spec.Tcp = nil
+				s.route(tlsA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: " + tls + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+			},
+		},
 		"an adopted VirtualService carries traffic": {
 			func(s *story) {
 				s.handOver(toB, "VirtualService")
@@ -788,10 +893,8 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 	var deletions []string
 	for _, d := range p.Delete {
 		name := d.Kind
-		for _, host := range []string{"a", "b"} {
-			if strings.Contains(s.hosts()[d.Key], host+".example.com") {
-				name += "(" + host + ")"
-			}
+		if host, _, _ := strings.Cut(s.hosts()[d.Key], "."); slices.Contains([]string{"a", "b", tcpName, tlsName}, host) {
+			name += "(" + host + ")"
 		}
 		deletions = append(deletions, name)
 	}
@@ -822,7 +925,7 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 func (s *story) hosts() map[translate.Key]string {
 	hosts := map[translate.Key]string{}
 	before := s.spec
-	for _, spec := range []string{toA, toB, inPlace, inPlain, passA, passA8443} {
+	for _, spec := range []string{toA, toB, inPlace, inPlain, passA, passA8443, tcpA, tlsA} {
 		s.spec = spec
 		for _, item := range s.translate().Objects {
 			hosts[translate.KeyOf(item.Object)] = hostOf(item.Object)

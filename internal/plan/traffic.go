@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/externalroute/externalroute/internal/translate"
@@ -19,10 +20,20 @@ type target struct {
 
 func targets(v *networkingv1.VirtualService) map[target]bool {
 	all := map[target]bool{}
+	add := func(d *istio.Destination) { all[target{d.GetHost(), d.GetPort().GetNumber(), d.GetSubset()}] = true }
 	for _, http := range v.Spec.Http {
 		for _, route := range http.Route {
-			d := route.GetDestination()
-			all[target{d.GetHost(), d.GetPort().GetNumber(), d.GetSubset()}] = true
+			add(route.GetDestination())
+		}
+	}
+	for _, tcp := range v.Spec.Tcp {
+		for _, route := range tcp.Route {
+			add(route.GetDestination())
+		}
+	}
+	for _, tls := range v.Spec.Tls {
+		for _, route := range tls.Route {
+			add(route.GetDestination())
 		}
 	}
 	return all
@@ -31,7 +42,7 @@ func targets(v *networkingv1.VirtualService) map[target]bool {
 // leaves reports whether the new VirtualService no longer uses a cluster, a host or a port of the old one. One that does not say where it sends requests, or
 // cannot be read, may send them anywhere.
 func leaves(before, after *networkingv1.VirtualService) bool {
-	if len(before.Spec.Http) == 0 {
+	if len(before.Spec.Http)+len(before.Spec.Tcp)+len(before.Spec.Tls) == 0 {
 		return true
 	}
 	now := targets(after)
@@ -52,6 +63,14 @@ func matchPorts(v *networkingv1.VirtualService) []uint32 {
 			ports = append(ports, 0)
 		}
 		for _, m := range http.Match {
+			ports = append(ports, m.Port)
+		}
+	}
+	for _, tcp := range v.Spec.Tcp {
+		if len(tcp.Match) == 0 {
+			ports = append(ports, 0)
+		}
+		for _, m := range tcp.Match {
 			ports = append(ports, m.Port)
 		}
 	}
