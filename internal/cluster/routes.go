@@ -46,6 +46,11 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 	}
 	for _, host := range translate.HostsOf(route, c.options.ClusterDomain) {
 		add(dependsOnHost, "", host)
+		if translate.SpeaksTCP(route) {
+			for _, wildcard := range conflict.Wildcards(host) {
+				add(dependsOnHost, "", wildcard)
+			}
+		}
 	}
 	for _, host := range translate.UpstreamsOf(route) {
 		add(dependsOnUpstream, route.Namespace, host)

@@ -88,6 +88,15 @@ func HostClaim(namespace, host string, port uint32, labels map[string]string) Cl
 	return Claim{Key: "host " + namespace + "/" + host, Port: port, Labels: labels, Host: host, Serves: true}
 }
 
+// claim claims a host for the workloads that the match is for. Those of http and of tcp routes never clash: a port of a Service has one protocol.
+func (m Match) claim(namespace, host string) Claim {
+	claim := HostClaim(namespace, host, m.Port, m.Labels)
+	if m.TCP {
+		claim.Key = "tcp " + claim.Key
+	}
+	return claim
+}
+
 // Clashes reports whether two routes cannot both have what they claim.
 func (c Claim) Clashes(other Claim) bool {
 	switch {
@@ -115,7 +124,7 @@ func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 		facts := VirtualServiceFacts(o, clusterDomain)
 		for _, host := range facts.Hosts {
 			for _, m := range facts.Matches {
-				claims = append(claims, HostClaim(o.Namespace, host, m.Port, m.Labels))
+				claims = append(claims, m.claim(o.Namespace, host))
 			}
 		}
 	case *networkingv1.ServiceEntry:

@@ -37,7 +37,11 @@ func virtualService(t *testing.T, meta metav1.ObjectMeta, spec string) *networki
 }
 
 func TestBeats(t *testing.T) {
-	const ours = "{hosts: [web], exportTo: [.], http: [{}]}"
+	const (
+		ours = "{hosts: [web], exportTo: [.], http: [{}]}"
+		tcp  = "{hosts: [web], exportTo: [.], tcp: [{match: [{port: 5432}], route: [{destination: {host: db}}]}]}"
+		some = "{hosts: [web], exportTo: [.], tcp: [{match: [{port: 5432, sourceLabels: {app: a}}], route: [{destination: {host: db}}]}]}"
+	)
 	for name, c := range map[string]struct {
 		meta        metav1.ObjectMeta
 		spec, ours  string
@@ -64,6 +68,20 @@ func TestBeats(t *testing.T) {
 		"one for a gateway and the mesh is":                             {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front, mesh], http: [{}]}", want: true},
 		"one whose routes are all for a gateway is no rival":            {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front, mesh], http: [{match: [{gateways: [front]}]}]}"},
 		"one without http routes is no rival":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], tcp: [{}]}"},
+		"of tcp routes, an older one for the port wins":                 {meta: at("demo", "v", 1), spec: tcp, ours: tcp, want: true},
+		"... a younger one does not":                                    {meta: at("demo", "v", 3), spec: tcp, ours: tcp},
+		"... one for every port wins":                                   {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], tcp: [{route: [{destination: {host: db}}]}]}", ours: tcp, want: true},
+		"... one for another port does not":                             {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], tcp: [{match: [{port: 6379}], route: [{destination: {host: db}}]}]}", ours: tcp},
+		"... one without a destination does not":                        {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], tcp: [{match: [{port: 5432}]}]}", ours: tcp},
+		"... one for a gateway alone does not":                          {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], gateways: [front, mesh], tcp: [{match: [{gateways: [front]}], route: [{destination: {host: db}}]}]}", ours: tcp},
+		"... one for some pods does not":                                {meta: at("demo", "v", 1), spec: some, ours: tcp},
+		"... one for the pods of ours does":                             {meta: at("demo", "v", 1), spec: some, ours: some, want: true},
+		"... an older public one loses to a private one":                {meta: at("demo", "v", 1), spec: "{hosts: [web], tcp: [{route: [{destination: {host: db}}]}]}", ours: tcp},
+		"... a wildcard wins over a name":                               {meta: at("demo", "v", 1), spec: "{hosts: ['*.svc.cluster.local'], exportTo: [.], tcp: [{route: [{destination: {host: db}}]}]}", ours: tcp, want: true},
+		"... one for a shorter name does not":                           {meta: at("demo", "v", 1), spec: "{hosts: [web.demo], exportTo: [.], tcp: [{route: [{destination: {host: db}}]}]}", ours: tcp},
+		"http routes do not rival tcp routes":                           {meta: at("demo", "v", 1), spec: ours, ours: tcp},
+		"tcp routes do not rival http routes":                           {meta: at("demo", "v", 1), spec: tcp},
+		"a wildcard with tcp routes does not rival http routes":         {meta: at("demo", "v", 1), spec: "{hosts: ['*.svc.cluster.local'], exportTo: [.], tcp: [{route: [{destination: {host: db}}]}], http: [{}]}"},
 		"one for other pods is no rival":                                {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}]}"},
 		"one for the pods of our selector is":                           {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}]}", ours: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a, v: '1'}}]}]}", want: true},
 		"one with a route for all pods beside one for some is":          {meta: at("demo", "v", 1), spec: "{hosts: [web], exportTo: [.], http: [{match: [{sourceLabels: {app: a}}]}, {}]}", want: true},

@@ -123,7 +123,7 @@ func (j *judge) foreignHosts() {
 		ours := VirtualServiceFacts(v, j.ClusterDomain).On(uint32(translate.PortOf(j.ExternalRoute))) //nolint:gosec // 1..65535 by schema
 		ours.Created = j.created(v).Time
 		for i, host := range j.Wanted.Hosts {
-			for _, rival := range j.world.VirtualServices(host.Name) {
+			for _, rival := range j.virtualServices(host.Name) {
 				if named(v, rival.Identity) { // its name is the conflict, or it is handed over
 					continue
 				}
@@ -136,8 +136,22 @@ func (j *judge) foreignHosts() {
 	}
 }
 
-// httpRoutes finds routes of the Gateway API for one of the aliases, on the route's port.
+// virtualServices are those of other people that may serve a host.
+func (j *judge) virtualServices(host string) []VirtualService {
+	found := j.world.VirtualServices(host)
+	if translate.SpeaksTCP(j.ExternalRoute) {
+		for _, wildcard := range Wildcards(host) {
+			found = append(found, j.world.VirtualServices(wildcard)...)
+		}
+	}
+	return found
+}
+
+// httpRoutes finds routes of the Gateway API for one of the aliases, on the route's port. They are not for TCP.
 func (j *judge) httpRoutes() {
+	if translate.SpeaksTCP(j.ExternalRoute) {
+		return
+	}
 	for _, alias := range translate.ReferencesOf(j.ExternalRoute).Aliases {
 		name := fmt.Sprintf("%s.%s.svc.%s", alias.Name, j.Namespace, j.ClusterDomain)
 		i := slices.IndexFunc(j.Wanted.Hosts, func(h translate.Host) bool { return h.Name == name })
@@ -326,9 +340,10 @@ func Asked(route *v1alpha1.ExternalRoute, claim Claim, clusterDomain string) []C
 			labels[key] = string(value)
 		}
 	}
+	match := Match{TCP: translate.SpeaksTCP(route), Port: uint32(translate.PortOf(route)), Labels: labels} //nolint:gosec // 1..65535 by schema
 	var asked []Claim
 	for _, host := range translate.HostsOf(route, clusterDomain) {
-		asked = append(asked, HostClaim(route.Namespace, host, uint32(translate.PortOf(route)), labels)) //nolint:gosec // 1..65535 by schema
+		asked = append(asked, match.claim(route.Namespace, host))
 	}
 	return asked
 }

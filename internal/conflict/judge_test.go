@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -28,6 +29,9 @@ const (
 	passA      = `{hosts: [a.example.com, "*.example.org"], exportTo: [.]}`
 	passAToAll = `{hosts: [a.example.com], exportTo: ["*"]}`
 	passAPlain = `{hosts: [a.example.com], port: 80, exportTo: [.]}`
+	webTCP     = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
+	webTCP80   = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
+	shopTCP    = `{hosts: [shop], exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
 	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
 )
 
@@ -226,6 +230,58 @@ func TestJudge(t *testing.T) {
 			},
 			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
 		},
+		"a TCP route beside one with the same destination": {mine: webTCP, world: func(l *list) { l.serves("shop", shopTCP, 10) }},
+		"a TCP route whose alias another one serves": {
+			mine: webTCP, world: func(l *list) { l.serves("other", webTCP, 90) },
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/other" + held,
+		},
+		"... or an older one asks for": {
+			mine: webTCP, world: func(l *list) { l.asks("older", webTCP, 10, "") },
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/older, which is older: remove the host from one of the two routes",
+		},
+		"a TCP route whose alias a route for HTTP serves on the same port": {
+			mine: webTCP80, world: func(l *list) { l.serves("other", webToA, 90) },
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local belongs to ExternalRoute demo/other" + held,
+		},
+		"a TCP route beside one for HTTP of an alias that exists": {
+			mine: webTCP,
+			world: func(l *list) {
+				l.existing = []int32{80, 5432}
+				l.serves("other", webToA, 10)
+			},
+		},
+		"... and the other way round": {
+			world: func(l *list) {
+				l.existing = []int32{80, 5432}
+				l.serves("other", webTCP, 10)
+			},
+		},
+		"a VirtualService of another user with a tcp route for the alias": {
+			mine: webTCP,
+			world: func(l *list) {
+				l.foreign(virtualService(l.T, at("demo", "hand", 10), "{hosts: [web], exportTo: [.], tcp: [{match: [{port: 5432}], route: [{destination: {host: db}}]}]}"))
+			},
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local is served by VirtualService demo/hand, which Istio prefers: remove the host from one of the two, or delete one",
+		},
+		"... for all hosts of the namespace": {
+			mine: webTCP,
+			world: func(l *list) {
+				l.foreign(virtualService(l.T, at("demo", "hand", 10), `{hosts: ["*.demo.svc.cluster.local"], exportTo: [.], tcp: [{route: [{destination: {host: db}}]}]}`))
+			},
+			want: "HostConflict spec.hosts[0] web.demo.svc.cluster.local is served by VirtualService demo/hand, which Istio prefers: remove the host from one of the two, or delete one",
+		},
+		"... with http routes alone": {
+			mine: webTCP,
+			world: func(l *list) {
+				l.foreign(virtualService(l.T, at("demo", "hand", 10), "{hosts: [web], exportTo: [.], http: [{}]}"))
+			},
+		},
+		"a TCP route does not mind an HTTPRoute of its alias": {
+			mine: webTCP,
+			world: func(l *list) {
+				l.httpRoutes = []conflict.HTTPRoute{{Identity: conflict.Identity{Namespace: "demo", Name: "gw"}, Kind: "HTTPRoute"}}
+			},
+		},
 		"an object of another user has the name of mine": {
 			world: func(l *list) {
 				l.foreign(virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}"))
@@ -261,7 +317,7 @@ func TestJudge(t *testing.T) {
 			l := &list{T: t, namespace: "demo"}
 			c.world(l)
 			mine := l.route("demo", "mine", c.mine, 50)
-			wanted, refusal := translate.Translate(mine, translate.Mesh{ClusterDomain: domain})
+			wanted, refusal := translate.Translate(mine, l.mesh())
 			if refusal != nil {
 				t.Fatal(refusal.Message())
 			}
@@ -298,6 +354,22 @@ type list struct {
 	ours, theirs []translate.Object
 	asking       []*v1alpha1.ExternalRoute
 	httpRoutes   []conflict.HTTPRoute
+	// existing are the ports of Service web if it is there: port 80 is for HTTP, others for TCP.
+	existing []int32
+}
+
+func (l *list) mesh() translate.Mesh {
+	mesh := translate.Mesh{ClusterDomain: domain, Services: map[types.NamespacedName]translate.Service{}}
+	var service translate.Service
+	for _, port := range l.existing {
+		protocol := "tcp"
+		if port == 80 {
+			protocol = "http"
+		}
+		service.Ports = append(service.Ports, corev1.ServicePort{Name: protocol, Port: port})
+		mesh.Services[types.NamespacedName{Namespace: "demo", Name: "web"}] = service
+	}
+	return mesh
 }
 
 func (l *list) route(namespace, name, spec string, second int64) *v1alpha1.ExternalRoute {
@@ -312,7 +384,7 @@ func (l *list) route(namespace, name, spec string, second int64) *v1alpha1.Exter
 func (l *list) objects(name, spec string, second int64) []translate.Object {
 	l.Helper()
 	route := l.route(l.namespace, name, spec, second)
-	translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: domain})
+	translation, refusal := translate.Translate(route, l.mesh())
 	if refusal != nil {
 		l.Fatal(refusal.Message())
 	}

@@ -18,7 +18,9 @@ type VirtualService struct {
 	Hosts []string
 	// Services are the full names of the Services that some of the hosts are shorter names of.
 	Services []string
-	// Matches are the distinct conditions under which its http routes exist at all for a sidecar.
+	// Wildcards are its other hosts if it has tcp routes, for which Istio does not prefer a name to a wildcard.
+	Wildcards []string
+	// Matches are the distinct conditions under which its http and tcp routes exist at all for a sidecar.
 	Matches []Match
 	// ExportTo are the namespaces that see it, its own written out; none means everybody.
 	ExportTo []string
@@ -26,6 +28,8 @@ type VirtualService struct {
 
 // Match is where a route of a VirtualService exists.
 type Match struct {
+	// TCP says that it is a tcp route. Istio uses http routes for a Service's HTTP ports only, and tcp routes for its TCP ports only.
+	TCP bool
 	// Port is the only port of the host, or 0.
 	Port uint32
 	// Labels are those that a pod needs.
@@ -44,6 +48,9 @@ func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) V
 	}
 	for _, host := range v.Spec.Hosts {
 		if strings.HasPrefix(host, "*") {
+			if len(v.Spec.Tcp) > 0 {
+				facts.Wildcards = append(facts.Wildcards, strings.ToLower(host))
+			}
 			continue
 		}
 		if !strings.Contains(host, ".") {
@@ -67,7 +74,26 @@ func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) V
 			}
 		}
 	}
+	for _, route := range v.Spec.Tcp {
+		facts.addTCP(route)
+	}
 	return facts
+}
+
+// addTCP adds the matches of a tcp route, which Istio ignores if it has no destination. A match may be for some addresses only: whether the host's is among
+// them is not known, so it counts.
+func (v *VirtualService) addTCP(route *istio.TCPRoute) {
+	if len(route.Route) == 0 {
+		return
+	}
+	if len(route.Match) == 0 {
+		v.add(Match{TCP: true})
+	}
+	for _, m := range route.Match {
+		if len(m.Gateways) == 0 || slices.Contains(m.Gateways, meshGateway) {
+			v.add(Match{TCP: true, Port: m.Port, Labels: m.SourceLabels, Namespace: m.SourceNamespace})
+		}
+	}
 }
 
 // completed is the Service's full name that NAME.NAMESPACE and NAME.NAMESPACE.svc may mean.
@@ -87,8 +113,8 @@ func forMesh(spec *istio.VirtualService) bool {
 
 // Claims are the complete names that the VirtualService takes, or takes a part of.
 func (v VirtualService) Claims() []Name {
-	claims := make([]Name, 0, len(v.Hosts)+len(v.Services))
-	for _, host := range slices.Concat(v.Hosts, v.Services) {
+	claims := make([]Name, 0, len(v.Hosts)+len(v.Services)+len(v.Wildcards))
+	for _, host := range slices.Concat(v.Hosts, v.Services, v.Wildcards) {
 		claims = append(claims, Name{Host: host})
 	}
 	return claims
@@ -96,11 +122,33 @@ func (v VirtualService) Claims() []Name {
 
 func (v *VirtualService) add(m Match) {
 	same := func(other Match) bool {
-		return m.Port == other.Port && m.Namespace == other.Namespace && maps.Equal(m.Labels, other.Labels)
+		return m.TCP == other.TCP && m.Port == other.Port && m.Namespace == other.Namespace && maps.Equal(m.Labels, other.Labels)
 	}
 	if !slices.ContainsFunc(v.Matches, same) {
 		v.Matches = append(v.Matches, m)
 	}
+}
+
+// serves says whether the VirtualService is one for the host: tcp routes have no shorter names.
+func (v VirtualService) serves(host string, tcp bool) bool {
+	if slices.Contains(v.Hosts, host) {
+		return true
+	}
+	if !tcp {
+		return slices.Contains(v.Services, host)
+	}
+	return slices.ContainsFunc(Wildcards(host), func(w string) bool { return slices.Contains(v.Wildcards, w) })
+}
+
+// Wildcards are those that include the host.
+func Wildcards(host string) []string {
+	wildcards := []string{"*"}
+	for i := range host {
+		if host[i] == '.' {
+			wildcards = append(wildcards, "*"+host[i:])
+		}
+	}
+	return wildcards
 }
 
 // On limits the matches that name no port to one: that of a Service that has no other for http.
@@ -116,9 +164,11 @@ func (v VirtualService) On(port uint32) VirtualService {
 //
 // Of all VirtualServices that have a route for a sidecar, the first serves a host and the others are dropped; first are those that only the sidecar's
 // namespace sees, then those exported to it by name, then the public ones, the oldest first in each (istio: pilot/pkg/model/virtualservice.go,
-// SelectVirtualServices; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts).
+// SelectVirtualServices; pilot/pkg/networking/core/httproute.go, BuildSidecarOutboundVirtualHosts). Of tcp routes, the first that matches counts
+// (pilot/pkg/networking/core/tls.go, buildSidecarOutboundTCPFilterChainOpts).
 func Beats(other, ours VirtualService) (host int, beats bool) {
-	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return slices.Contains(other.Claims(), Name{Host: h}) })
+	tcp := slices.ContainsFunc(ours.Matches, func(m Match) bool { return m.TCP })
+	host = slices.IndexFunc(ours.Hosts, func(h string) bool { return other.serves(h, tcp) })
 	if host < 0 {
 		return 0, false
 	}
@@ -146,7 +196,7 @@ func (m Match) covers(ours VirtualService, client string) bool {
 				return false
 			}
 		}
-		return m.Port == 0 || mine.Port == 0 || m.Port == mine.Port
+		return m.TCP == mine.TCP && (m.Port == 0 || mine.Port == 0 || m.Port == mine.Port)
 	})
 }
 
