@@ -117,9 +117,9 @@ var urlRules = map[string]rule{
 			"https://example.com/a//b/", "https://example.com/.well-known/...", "https://example.com/..a/b..",
 			"https://example.com/a%20b/%C3%BC;v=1,2/$metadata/(x)/'y'/~z/@a:b&c=d+e!*"),
 		bad: values("", "example.com", "//example.com", "/path", "HTTPS://example.com", "Http://example.com", "ftp://example.com",
-			"tcp://example.com:1", "javascript:alert(1)", "file:///etc/passwd", " https://example.com", "\nhttps://example.com",
+			"udp://example.com:1", "javascript:alert(1)", "file:///etc/passwd", " https://example.com", "\nhttps://example.com",
 			"https:example.com", "https:/example.com", "httpss://example.com"),
-		says: "must begin with http:// or https://",
+		says: "must begin with http://, https://, tcp:// or tls://",
 	},
 	"a URL holds no user info": {
 		at: "destinations[0].url", good: values("https://example.com/@user", "https://example.com/a:b@c"),
@@ -328,7 +328,7 @@ var tlsRules = map[string]rule{
 	"TLS settings need https": {
 		with: `destinations: [{url: "http://example.com"}]`, at: "destinations[0].tls", good: values(nil),
 		bad: values(parse(`{}`), parse(`{sni: a.example}`), parse(`{subjectAltNames: [a.example]}`), parse(`{caCertificateRefs: [{name: a}]}`),
-			parse(`{scope: Host}`), parse(`{scope: Route}`)), says: "TLS settings need an https:// URL: use https://, or remove tls",
+			parse(`{scope: Host}`), parse(`{scope: Route}`)), says: "TLS settings need an https:// or tls:// URL: use one, or remove tls",
 	},
 	"https takes any TLS settings, and none": {
 		at: "destinations[0].tls", good: values(nil, parse(`{}`), parse(`{scope: Host}`), parse(`{caCertificateRefs: [{name: a}], sni: a.example}`)),

@@ -170,7 +170,7 @@ func TestUpdate(t *testing.T) {
 		},
 		"a contradiction with what stands is refused": {
 			patch: `{spec: {destinations: [{url: "http://example.com", tls: {sni: a.example}}]}}`,
-			field: "spec.destinations[0].tls", says: "TLS settings need an https:// URL",
+			field: "spec.destinations[0].tls", says: "TLS settings need an https:// or tls:// URL",
 		},
 		"an export to others alone is refused": {
 			patch: `{spec: {exportTo: [other]}}`, field: "spec.exportTo",
