@@ -165,7 +165,6 @@ var meshHeaders = []string{
 // fillIn writes the defaults that the API server would write, and reads the URLs.
 func (m *manifest) fillIn() {
 	m.Metadata.Namespace = cmp.Or(m.Metadata.Namespace, namespace)
-	m.Spec.Port = cmp.Or(m.Spec.Port, map[bool]int{true: 443, false: 80}[m.passesThrough()])
 	if len(m.Spec.ExportTo) == 0 {
 		m.Spec.ExportTo = []string{"."}
 	}
@@ -199,12 +198,21 @@ func (m *manifest) fillIn() {
 		if d.port, _ = strconv.Atoi(u.Port()); d.port == 0 {
 			d.port = usual
 		}
+		if d.tcp() && m.Spec.Port == 0 {
+			m.Spec.Port = d.port
+		}
 		if d.port != usual {
 			d.authority = u.Host
 		}
-		d.private = len(d.Endpoints) > 0 || d.Resolution != "DNS" || m.Spec.WorkloadSelector != nil || !slices.Equal(m.Spec.ExportTo, []string{"."})
+		d.private = d.tcp() || len(d.Endpoints) > 0 || d.Resolution != "DNS" || m.Spec.WorkloadSelector != nil || !slices.Equal(m.Spec.ExportTo, []string{"."})
 	}
+	m.Spec.Port = cmp.Or(m.Spec.Port, map[bool]int{true: 443, false: 80}[m.passesThrough()])
 }
+
+func (d destination) tcp() bool { return d.scheme == "tcp" || d.scheme == "tls" }
+
+// speaksTCP says whether the mesh forwards connections and reads nothing.
+func (m *manifest) speaksTCP() bool { return slices.ContainsFunc(m.Spec.Destinations, destination.tcp) }
 
 // passesThrough says whether workloads call the hosts over their own TLS.
 func (m *manifest) passesThrough() bool { return len(m.Spec.Destinations) == 0 }
@@ -426,7 +434,7 @@ func (m *manifest) upstream(d destination) upstream {
 }
 
 func (m *manifest) tls(d destination) *tlsSettings {
-	if d.scheme != "https" {
+	if d.scheme != "https" && d.scheme != "tls" {
 		return nil
 	}
 	settings := &tlsSettings{SNI: cmp.Or(d.TLS.SNI, d.host), SubjectAltNames: d.TLS.SubjectAltNames, CA: "file-root:system"}

@@ -3,6 +3,7 @@ package mesh
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"regexp"
@@ -61,8 +62,9 @@ func newMeshWith(t *testing.T, settings string, objects []*unstructured.Unstruct
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, service); err != nil {
 				t.Fatal(err)
 			}
-			if service.Spec.ClusterIP == "" { // as the API server would give it one
-				service.Spec.ClusterIP = fmt.Sprintf("10.96.1.%d", len(m.addresses)+1)
+			if service.Spec.ClusterIP == "" { // as the API server would give it one, the same in every mesh
+				sum := sha256.Sum256([]byte(service.Namespace + "/" + service.Name))
+				service.Spec.ClusterIP = fmt.Sprintf("10.97.%d.%d", sum[0], sum[1])
 			}
 			m.addresses[service.Name+"."+service.Namespace] = service.Spec.ClusterIP
 			options.KubernetesObjects = append(options.KubernetesObjects, service)

@@ -14,6 +14,7 @@ import (
 	"istio.io/istio/pilot/pkg/simulation"
 	"istio.io/istio/pilot/test/xdstest"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 )
 
 const (
@@ -131,17 +132,19 @@ func TestTCPServiceEntries(t *testing.T) {
 	}
 }
 
-// The chosen shape changes nothing but what is its own: whatever else the namespace has on its port, whatever the mesh lets out, and whatever the pods' IP
-// families are. That holds for two routes that happen to share an address too.
+// What a TCP route generates changes nothing but what is its own: whatever else the namespace has on its port, whatever the mesh lets out, and whatever the
+// pods' IP families are. That holds for two routes that happen to share an address too.
 func TestTCPRouteLeavesOthersAlone(t *testing.T) {
-	first := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
-	second := tcpRoute("db2", "k7b1d.demo.externalroute.internal", addressed("239.2.3.4", "db2.example.com"), 5432)
-	aliases := tcpAlias + "\n---\n" + strings.NewReplacer("name: db", "name: db2", aliasAddress, "10.96.0.8").Replace(tcpAlias)
-	own := strings.Join([]string{
-		"cluster outbound|5432|db2|k7b1d.demo.externalroute.internal", "cluster outbound|5432|db|" + privateName,
-		"cluster outbound|5432||" + privateName, "cluster outbound|5432||k7b1d.demo.externalroute.internal",
-		"listener 10.96.0.7_5432", "listener 10.96.0.8_5432", "listener 239.2.3.4_5432",
-	}, "; ")
+	first := readGenerated(t, "tcp")
+	second := first.renamed("reports", "a1b2c3d4e5")
+	if first.address != second.address || first.host == second.host {
+		t.Fatalf("two routes with one address: %+v %+v", first, second)
+	}
+	aliases := first.alias + "\n---\n" + strings.Replace(second.alias, aliasAddress, "10.96.0.8", 1)
+	own := []string{
+		"cluster " + first.cluster, "cluster outbound|5432||" + first.host, "cluster " + second.cluster, "cluster outbound|5432||" + second.host,
+		"listener 10.96.0.7_5432", "listener 10.96.0.8_5432", "listener " + first.address + "_5432",
+	}
 	pods := map[string]func(*model.Proxy){
 		"IPv4":        func(*model.Proxy) {},
 		"IPv6":        func(p *model.Proxy) { p.IPAddresses = []string{"fd00::1"} },
@@ -152,16 +155,16 @@ func TestTCPRouteLeavesOthersAlone(t *testing.T) {
 		on := func(text string) string { return strings.ReplaceAll(text, "5432", fmt.Sprint(port)) }
 		for mode, policy := range map[string]string{"ALLOW_ANY": "", "REGISTRY_ONLY": registryOnly} {
 			before := newMesh(t, objectsIn(t, on(aliases), on(tcpNeighbours), policy))
-			after := newMesh(t, objectsIn(t, on(aliases), on(tcpNeighbours), policy, on(first), on(second)))
+			after := newMesh(t, objectsIn(t, on(aliases), on(tcpNeighbours), policy, on(first.others), on(second.others)))
 			for which, change := range pods {
 				t.Run(fmt.Sprintf("port %d, %s, pods with %s", port, mode, which), func(t *testing.T) {
 					s := after.sidecarOf(namespace, nil, change)
-					if got, want := s.differences(before.sidecarOf(namespace, nil, change)), strings.Split(on(own), "; "); !slices.Equal(got, want) {
+					got, want := s.differences(before.sidecarOf(namespace, nil, change)), sorted(strings.Split(on(strings.Join(own, "; ")), "; "))
+					if !slices.Equal(got, want) {
 						t.Errorf("changed: got %q, want %q", got, want)
 					}
 					for address, want := range map[string]string{
-						aliasAddress: "10.96.0.7_5432 -> outbound|5432|db|" + privateName,
-						"10.96.0.8":  "10.96.0.8_5432 -> outbound|5432|db2|k7b1d.demo.externalroute.internal",
+						aliasAddress: "10.96.0.7_5432 -> " + first.cluster, "10.96.0.8": "10.96.0.8_5432 -> " + second.cluster,
 					} {
 						if got := s.connect(address, port); got != on(want) {
 							t.Errorf("%s: got %s, want %s", address, got, on(want))
@@ -173,11 +176,12 @@ func TestTCPRouteLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// An alias serves a TCP route, and waits for nobody to speak first, only if Istio takes its port for TCP.
+// An alias serves a TCP route, and waits for nobody to speak first, only if Istio takes its port for TCP. The operator refuses the others (golden folder
+// refused-tcp-service-port).
 func TestTCPAliasNeedsATCPPort(t *testing.T) {
-	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
-	routed := "10.96.0.7_5432 -> outbound|5432|db|" + privateName
-	own := "10.96.0.7_5432 -> outbound|5432||db.demo.svc.cluster.local"
+	route := readGenerated(t, "tcp")
+	routed := "10.96.0.7_5432 -> " + route.cluster
+	own := "10.96.0.7_5432 -> outbound|5432||orders.demo.svc.cluster.local"
 	for port, want := range map[string]string{
 		"name: tcp-db":                  routed,
 		"appProtocol: tcp":              routed,
@@ -185,7 +189,7 @@ func TestTCPAliasNeedsATCPPort(t *testing.T) {
 		"name: mysql":                   routed,
 		"name: redis":                   routed,
 		"name: mongo":                   routed,
-		"name: db":                      "10.96.0.7_5432, http_inspector -> outbound|5432|db|" + privateName,
+		"name: db":                      "10.96.0.7_5432, http_inspector -> " + route.cluster,
 		"name: tls":                     own,
 		"name: https":                   own,
 		"name: tcp, appProtocol: https": own,
@@ -193,8 +197,8 @@ func TestTCPAliasNeedsATCPPort(t *testing.T) {
 		"name: http":                    "0.0.0.0_5432, http_inspector -> PassthroughCluster",
 	} {
 		t.Run(port, func(t *testing.T) {
-			alias := strings.Replace(tcpAlias, "name: tcp, port: 5432, appProtocol: tcp", "port: 5432, "+port, 1)
-			if got := newMesh(t, objectsIn(t, alias, route)).sidecar(namespace, nil).connect(aliasAddress, 5432); got != want {
+			alias := fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: orders}, spec: {clusterIP: 10.96.0.7, ports: [{port: 5432, %s}]}}`, port)
+			if got := newMesh(t, objectsIn(t, alias, route.others)).sidecar(namespace, nil).connect(aliasAddress, 5432); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
@@ -203,23 +207,23 @@ func TestTCPAliasNeedsATCPPort(t *testing.T) {
 
 // Other ports of the alias keep what they had, routes for HTTP included.
 func TestTCPRouteLeavesOtherPortsOfItsAliasAlone(t *testing.T) {
-	alias := strings.Replace(tcpAlias, "ports: [", "ports: [{name: http, port: 80}, {name: tcp-admin, port: 9000}, ", 1)
+	alias := `{apiVersion: v1, kind: Service, metadata: {name: orders}, spec: {clusterIP: 10.96.0.7, ports: [{name: http, port: 80}, {name: tcp-admin, port: 9000}, {name: tcp, port: 5432}]}}`
 	web := `
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: web}
-spec: {hosts: [db], exportTo: ["."], http: [{match: [{port: 80}], directResponse: {status: 418}}]}
+spec: {hosts: [orders], exportTo: ["."], http: [{directResponse: {status: 418}}]}
 `
-	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
+	route := readGenerated(t, "tcp")
 	for with, others := range map[string]string{"alone": "", "with a route for HTTP": web} {
 		t.Run(with, func(t *testing.T) {
 			before := newMesh(t, objectsIn(t, alias, others)).sidecar(namespace, nil)
-			after := newMesh(t, objectsIn(t, alias, others, route)).sidecar(namespace, nil)
-			want := []string{"cluster outbound|5432|db|" + privateName, "cluster outbound|5432||" + privateName, "listener 10.96.0.7_5432", "listener 239.2.3.4_5432"}
+			after := newMesh(t, objectsIn(t, alias, others, route.others)).sidecar(namespace, nil)
+			want := sorted([]string{"cluster " + route.cluster, "cluster outbound|5432||" + route.host, "listener 10.96.0.7_5432", "listener " + route.address + "_5432"})
 			if got := after.differences(before); !slices.Equal(got, want) {
 				t.Errorf("changed: got %q, want %q", got, want)
 			}
-			if got, want := after.connect(aliasAddress, 5432), "10.96.0.7_5432 -> outbound|5432|db|"+privateName; got != want {
+			if got, want := after.connect(aliasAddress, 5432), "10.96.0.7_5432 -> "+route.cluster; got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 		})
@@ -228,15 +232,15 @@ spec: {hosts: [db], exportTo: ["."], http: [{match: [{port: 80}], directResponse
 
 // Whichever object of a TCP route is missing, no connection reaches the host without TLS.
 func TestTCPRouteWithoutAnObjectIsClosed(t *testing.T) {
-	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
+	route := readGenerated(t, "tcp")
 	for kind, want := range map[string]string{
-		"VirtualService":  "10.96.0.7_5432 -> outbound|5432||db.demo.svc.cluster.local",
-		"DestinationRule": "10.96.0.7_5432 -> outbound|5432|db|" + privateName + " (missing)",
-		"ServiceEntry":    "10.96.0.7_5432 -> outbound|5432|db|" + privateName + " (missing)",
+		"VirtualService":  "10.96.0.7_5432 -> outbound|5432||orders.demo.svc.cluster.local",
+		"DestinationRule": "10.96.0.7_5432 -> " + route.cluster + " (missing)",
+		"ServiceEntry":    "10.96.0.7_5432 -> " + route.cluster + " (missing)",
 		"Service":         "virtualOutbound -> PassthroughCluster", // to an address that Kubernetes has withdrawn
 	} {
 		t.Run(kind, func(t *testing.T) {
-			objects := slices.DeleteFunc(objectsIn(t, tcpAlias, route), func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
+			objects := slices.DeleteFunc(objectsIn(t, route.alias, route.others), func(o *unstructured.Unstructured) bool { return o.GetKind() == kind })
 			s := newMesh(t, objects).sidecar(namespace, nil)
 			got := s.connect(aliasAddress, 5432)
 			if _, cluster, _ := strings.Cut(got, " -> "); s.clusters[cluster] == nil {
@@ -249,39 +253,47 @@ func TestTCPRouteWithoutAnObjectIsClosed(t *testing.T) {
 	}
 }
 
-// A sidecar gets the weights of several destinations, and each subset's own TLS.
-func TestTCPDestinations(t *testing.T) {
-	route := strings.Replace(tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432),
-		"{destination: {host: "+privateName, "{weight: 25, destination: {host: k7b1d.demo.externalroute.internal, subset: db2, port: {number: 5432}}}, {weight: 75, destination: {host: "+privateName, 1)
-	second := tcpRoute("db2", "k7b1d.demo.externalroute.internal", addressed("239.9.9.9", "db2.example.com"), 5432)
-	second = strings.Replace(second, "mode: SIMPLE", "mode: MUTUAL, credentialName: bank", 1)
-	second = strings.Replace(second, "  host: ", "  workloadSelector: {matchLabels: {app: client}}\n  host: ", 1)
-	s := newMesh(t, objectsIn(t, tcpAlias, route, second)).sidecar(namespace, map[string]string{"app": "client"})
-	want := "10.96.0.7_5432 -> outbound|5432|db2|k7b1d.demo.externalroute.internal at 25, outbound|5432|db|" + privateName + " at 75"
-	if got := s.connect(aliasAddress, 5432); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	for cluster, want := range map[string]tlsSettings{
-		"outbound|5432|db|" + privateName:                     {SNI: "db.example.com", SubjectAltNames: []string{"db.example.com"}, CA: "file-root:system"},
-		"outbound|5432|db2|k7b1d.demo.externalroute.internal": {SNI: "db.example.com", SubjectAltNames: []string{"db.example.com"}, CA: "kubernetes://bank-cacert", ClientCertificate: "kubernetes://bank"},
-	} {
-		got, err := s.tls(cluster)
+// generatedTCP is what a golden folder's route with one TCP destination generates, as YAML.
+type generatedTCP struct {
+	// alias is the Service, with an address, and others are the other objects.
+	alias, others string
+	// host and address are those of the ServiceEntry, and cluster is that of the subset.
+	host, address, cluster string
+}
+
+func readGenerated(t *testing.T, name string) generatedTCP {
+	t.Helper()
+	f := find(t, name)
+	route := generatedTCP{cluster: f.cluster(f.route.Spec.Destinations[0])}
+	for _, object := range f.generated {
+		if object.GetKind() == "Service" {
+			if err := unstructured.SetNestedField(object.Object, aliasAddress, "spec", "clusterIP"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if object.GetKind() == "ServiceEntry" {
+			hosts, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "hosts")
+			addresses, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "addresses")
+			route.host, route.address = hosts[0], addresses[0]
+		}
+		text, err := yaml.Marshal(object.Object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got == nil || fmt.Sprintf("%+v", *got) != fmt.Sprintf("%+v", want) {
-			t.Errorf("%s: got %+v, want %+v", cluster, got, want)
+		if object.GetKind() == "Service" {
+			route.alias = string(text)
+			continue
 		}
+		route.others += "---\n" + string(text)
 	}
+	return route
 }
 
-// Istio accepts the chosen shape, and its analyzers have nothing to say about it.
-func TestTCPRouteIsValid(t *testing.T) {
-	route := tcpRoute("db", privateName, addressed("239.2.3.4", "db.example.com"), 5432)
-	errors, remarks := complaints(t, &folder{generated: objectsIn(t, tcpAlias, route)})
-	if all := slices.Concat(errors, remarks); len(all) > 0 {
-		t.Errorf("Istio says %q", all)
-	}
+// renamed is the same for another alias and another private name.
+func (g generatedTCP) renamed(alias, hash string) generatedTCP {
+	private, _, _ := strings.Cut(g.host, ".")
+	replace := strings.NewReplacer(private, hash, "name: orders\n", "name: "+alias+"\n", "name: orders-0", "name: "+alias+"-0", "- orders\n", "- "+alias+"\n").Replace
+	return generatedTCP{alias: replace(g.alias), others: replace(g.others), host: replace(g.host), address: g.address, cluster: replace(g.cluster)}
 }
 
 // Envoy closes connections that are idle for an hour unless the DestinationRule says otherwise, and that must say so for the host: Istio overlooks a subset.
@@ -334,7 +346,7 @@ spec:
 
 // tcpNeighbours is whatever else can use a port: a Service, databases with and without an address, a host that workloads call over TLS, and HTTP.
 const tcpNeighbours = `
-{apiVersion: v1, kind: Service, metadata: {name: orders}, spec: {clusterIP: 10.96.0.20, ports: [{name: tcp, port: 5432}]}}
+{apiVersion: v1, kind: Service, metadata: {name: stock}, spec: {clusterIP: 10.96.0.20, ports: [{name: tcp, port: 5432}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {clusterIP: 10.96.0.21, ports: [{name: http, port: 5432}]}}
 ---
@@ -365,7 +377,7 @@ spec: {hosts: [range.example.com], exportTo: ["."], addresses: [203.0.113.64/26]
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: passthrough}
-spec: {hosts: [db.example.com], exportTo: ["."], location: MESH_EXTERNAL, resolution: DNS, ports: [{name: tls, number: 5432, protocol: TLS}]}
+spec: {hosts: [orders.db.example.com], exportTo: ["."], location: MESH_EXTERNAL, resolution: DNS, ports: [{name: tls, number: 5432, protocol: TLS}]}
 `
 
 func objectsIn(t *testing.T, manifests ...string) []*unstructured.Unstructured {
