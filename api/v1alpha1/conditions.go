@@ -43,6 +43,9 @@ const (
 	ReasonServiceMissing = "ServiceMissing"
 	// ReasonCACertificateMissing means that an object named in tls.caCertificateRefs does not exist. Create it. The operator then programs the route.
 	ReasonCACertificateMissing = "CACertificateMissing"
+	// ReasonGatewayNotUsable means that the Gateway that spec.waypoint names does not exist, or cannot apply the route. The message says why: correct the
+	// Gateway or the field. The operator then programs the route.
+	ReasonGatewayNotUsable = "GatewayNotUsable"
 )
 
 // Reasons of the Programmed condition.
@@ -68,12 +71,13 @@ const ReasonHostScopedTLS = "HostScopedTLS"
 
 // Reasons of the MeshEnrolled condition.
 const (
-	// ReasonNamespaceEnrolled means that the namespace's labels inject sidecars into its pods. Nothing is to be done.
+	// ReasonNamespaceEnrolled means that the namespace's labels inject sidecars into its pods, or put them into ambient mode and the route has a waypoint.
+	// Nothing is to be done.
 	ReasonNamespaceEnrolled = "NamespaceEnrolled"
-	// ReasonNamespaceNotEnrolled means that the namespace's labels inject no sidecars. Pods without a sidecar do not use the route: correct the label that
-	// the message names, and restart the pods.
+	// ReasonNamespaceNotEnrolled means that the namespace's labels inject no sidecars, and do not put its pods into ambient mode for a route with a waypoint.
+	// Its pods do not use the route: correct the label that the message names, and restart the pods.
 	ReasonNamespaceNotEnrolled = "NamespaceNotEnrolled"
-	// ReasonWaypointNeeded means that the namespace is in ambient mode, in which only a waypoint applies a route. Inject sidecars instead.
+	// ReasonWaypointNeeded means that the namespace is in ambient mode, in which only a waypoint applies a route. Set spec.waypoint.
 	ReasonWaypointNeeded = "WaypointNeeded"
 )
 
@@ -85,4 +89,7 @@ const (
 	ManagedByValue = "externalroute"
 	// AdoptAnnotation on an object that has the name of a generated one hands it over to the ExternalRoute that it names.
 	AdoptAnnotation = GroupName + "/adopt"
+	// WaypointAnnotation on a generated object is the waypoint, as NAMESPACE/NAME, for which the operator has labelled the object. The operator removes
+	// those labels together with the annotation, and leaves labels alone that a user has set.
+	WaypointAnnotation = GroupName + "/waypoint"
 )

@@ -45,7 +45,7 @@ type ExternalRouteList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url.matches('^(tcp|tls):') || d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
 // +kubebuilder:validation:XValidation:rule="!has(self.rules) || !has(self.destinations) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
-// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
+// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
 // +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: other namespaces do not use a DestinationRule with a selector"
 // +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
 // +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(d.endpoints) && (!has(d.resolution) || d.resolution == 'DNS')))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
@@ -67,6 +67,10 @@ type ExternalRouteList struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.retries)",fieldPath=".retries",message="retries need HTTP destinations, because TCP has no requests: remove retries"
 // +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || !has(self.meshHeaders) || self.meshHeaders != 'Keep'",fieldPath=".meshHeaders",message="meshHeaders needs HTTP destinations, because TCP has no headers: remove meshHeaders"
 // +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.exists(d, d.url.matches('^(tcp|tls):'))) || self.destinations.all(d, (has(d.connectionPool) && has(d.connectionPool.idleTimeout) ? d.connectionPool.idleTimeout : '') == (has(self.destinations[0].connectionPool) && has(self.destinations[0].connectionPool.idleTimeout) ? self.destinations[0].connectionPool.idleTimeout : ''))",fieldPath=".destinations",message="TCP destinations must have the same connectionPool.idleTimeout, because Istio applies that of the first one to all: set it in all of them, or in none"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || has(self.destinations) && self.destinations.size() > 0",fieldPath=".waypoint",message="waypoint needs destinations: a route without them has no alias that a waypoint could serve. Add destinations, or remove waypoint"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.workloadSelector)",fieldPath=".waypoint",message="waypoint excludes workloadSelector, because a waypoint does not tell the pods of a namespace apart: remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host')",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which a waypoint does not: use tls.scope Route, or remove spec.waypoint"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef excludes spec.waypoint: the Secret would be the waypoint's, and every route could use it. Remove one of the two"
 type ExternalRouteSpec struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
@@ -148,6 +152,13 @@ type ExternalRouteSpec struct {
 	// +optional
 	WorkloadSelector *WorkloadSelector `json:"workloadSelector,omitempty"`
 
+	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
+	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
+	// waypoint, too. Defaults to none: pods use the route through their sidecars.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.name != 'none'",fieldPath=".name",message="must not be none, which Istio reads as no waypoint: use a waypoint with another name"
+	Waypoint *GatewayReference `json:"waypoint,omitempty"`
+
 	// suspend stops the operator from writing generated objects. It still writes the status. Defaults to false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
@@ -205,6 +216,23 @@ type WorkloadSelector struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && k.indexOf('/') <= 253)",message="each key must be a label key: [PREFIX/]NAME"
 	// +kubebuilder:validation:XValidation:rule="self.map(k, k.size() + self[k].size()).sum() <= 1024",message="all labels together may have 1024 characters, because every match of the VirtualService repeats them: select by fewer labels"
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
+}
+
+// GatewayReference names a gateway of any namespace.
+type GatewayReference struct {
+	// name is the name of the gateway.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+	Name string `json:"name,omitempty"`
+
+	// namespace is the namespace of the gateway.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+	Namespace string `json:"namespace,omitempty"`
 }
 
 // LabelValue is the value of a label.
