@@ -44,6 +44,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.FaultAbortApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FaultDelay"):
 		return &apiv1alpha1.FaultDelayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayReference"):
+		return &apiv1alpha1.GatewayReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GeneratedResource"):
 		return &apiv1alpha1.GeneratedResourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HeaderOperations"):

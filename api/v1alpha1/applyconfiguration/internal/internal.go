@@ -219,6 +219,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: timeout
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.Duration
+    - name: waypoint
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.GatewayReference
     - name: workloadSelector
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.WorkloadSelector
@@ -281,6 +284,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: percentage
       type:
         scalar: numeric
+- name: com.github.externalroute.externalroute.api.v1alpha1.GatewayReference
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: namespace
+      type:
+        scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.GeneratedResource
   map:
     fields:

@@ -45,6 +45,10 @@ type ExternalRouteSpecApplyConfiguration struct {
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
 	// workloadSelector limits the route to the selected pods of the namespace. It needs exportTo ["."] and tls.scope Route. Defaults to all pods.
 	WorkloadSelector *WorkloadSelectorApplyConfiguration `json:"workloadSelector,omitempty"`
+	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
+	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
+	// waypoint, too. Defaults to none: pods use the route through their sidecars.
+	Waypoint *GatewayReferenceApplyConfiguration `json:"waypoint,omitempty"`
 	// suspend stops the operator from writing generated objects. It still writes the status. Defaults to false.
 	Suspend *bool `json:"suspend,omitempty"`
 }
@@ -146,6 +150,14 @@ func (b *ExternalRouteSpecApplyConfiguration) WithExportTo(values ...apiv1alpha1
 // If called multiple times, the WorkloadSelector field is set to the value of the last call.
 func (b *ExternalRouteSpecApplyConfiguration) WithWorkloadSelector(value *WorkloadSelectorApplyConfiguration) *ExternalRouteSpecApplyConfiguration {
 	b.WorkloadSelector = value
+	return b
+}
+
+// WithWaypoint sets the Waypoint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Waypoint field is set to the value of the last call.
+func (b *ExternalRouteSpecApplyConfiguration) WithWaypoint(value *GatewayReferenceApplyConfiguration) *ExternalRouteSpecApplyConfiguration {
+	b.Waypoint = value
 	return b
 }
 
