@@ -186,7 +186,9 @@ func refused(name, reason string, problems field.ErrorList) error {
 func withAliases(route *v1alpha1.ExternalRoute, services map[types.NamespacedName]translate.Service) map[types.NamespacedName]translate.Service {
 	all := map[types.NamespacedName]translate.Service{}
 	for _, key := range translate.ReferencesOf(route).Aliases {
-		all[key] = translate.Service{Ports: []corev1.ServicePort{{Name: "http", Port: translate.PortOf(route)}}}
+		all[key] = translate.Service{
+			Ports: []corev1.ServicePort{{Name: "http", Port: translate.PortOf(route)}}, WaypointLabels: translate.ServiceLabels(route),
+		}
 	}
 	maps.Copy(all, services)
 	return all

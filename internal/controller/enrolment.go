@@ -26,7 +26,7 @@ func (r *Reconciler) readNamespace(ctx context.Context, p *pass) (wait time.Dura
 func (p *pass) setEnrolment(status *v1alpha1.ExternalRouteStatus) {
 	switch {
 	case p.namespace.Found:
-		p.set(status, translate.Enrolment(p.namespace.Labels))
+		p.set(status, translate.Enrolment(p.route, p.namespace.Labels))
 	case p.namespace.Unreadable:
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionMeshEnrolled)
 	}

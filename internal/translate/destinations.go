@@ -94,7 +94,8 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest
 	}
-	d.private = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route)
+	d.private = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route) ||
+		route.Spec.Waypoint != nil // its ServiceEntry has other labels than those of other routes
 	d.upstream = d.host
 	if d.private {
 		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)

@@ -15,24 +15,28 @@ const (
 	dataplaneModeLabel = "istio.io/dataplane-mode"
 )
 
-// Enrolment is the MeshEnrolled condition of the routes of a namespace with these labels. It decides as Istio's webhooks do: `istio-injection` overrides
+// Enrolment is the MeshEnrolled condition of a route in a namespace with these labels. It decides as Istio's webhooks do: `istio-injection` overrides
 // `istio.io/rev`, whatever its value. A pod that gets a sidecar is not in ambient mode.
-func Enrolment(labels map[string]string) metav1.Condition {
+func Enrolment(route *v1alpha1.ExternalRoute, labels map[string]string) metav1.Condition {
 	injection, overrides := labels[injectionLabel]
 	revision, revised := labels[revisionLabel]
-	if injection == "enabled" || !overrides && revision != "" {
-		return metav1.Condition{
-			Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonNamespaceEnrolled,
-			Message: "The namespace's labels inject sidecars into its pods.",
-		}
+	ambient, waypoint := labels[dataplaneModeLabel] == "ambient", route.Spec.Waypoint != nil
+	switch {
+	case injection == "enabled" || !overrides && revision != "":
+		return enrolled("The namespace's labels inject sidecars into its pods.")
+	case ambient && waypoint:
+		return enrolled("The namespace is in ambient mode (istio.io/dataplane-mode=ambient), and the waypoint of the route serves its pods.")
 	}
 	reason := v1alpha1.ReasonNamespaceNotEnrolled
 	var problem, fix string
 	switch {
-	case labels[dataplaneModeLabel] == "ambient":
+	case ambient:
 		reason = v1alpha1.ReasonWaypointNeeded
-		problem = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the operator configures none"
-		fix = "Label the namespace with istio-injection=enabled instead"
+		problem = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the route names none"
+		fix = "Set spec.waypoint. Or label the namespace with istio-injection=enabled"
+	case waypoint:
+		return notEnrolled(reason, "The namespace has no label that puts its pods into ambient mode: they do not use this route. "+
+			"Label it with istio.io/dataplane-mode=ambient.")
 	case overrides && revision != "":
 		problem = fmt.Sprintf("The namespace's label istio-injection=%s overrides its label istio.io/rev and injects no sidecars", injection)
 		fix = "Remove the label istio-injection"
@@ -46,8 +50,15 @@ func Enrolment(labels map[string]string) metav1.Condition {
 		problem = "The namespace has no label that injects sidecars (istio-injection=enabled or istio.io/rev)"
 		fix = "Add one"
 	}
+	return notEnrolled(reason, fmt.Sprintf("%s: pods without a sidecar do not use this route. %s, and restart the pods.", problem, fix))
+}
+
+func notEnrolled(reason, message string) metav1.Condition {
+	return metav1.Condition{Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionFalse, Reason: reason, Message: message}
+}
+
+func enrolled(message string) metav1.Condition {
 	return metav1.Condition{
-		Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionFalse, Reason: reason,
-		Message: fmt.Sprintf("%s: pods without a sidecar do not use this route. %s, and restart the pods.", problem, fix),
+		Type: v1alpha1.ConditionMeshEnrolled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonNamespaceEnrolled, Message: message,
 	}
 }

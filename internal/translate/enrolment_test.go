@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -24,8 +25,8 @@ func TestEnrolment(t *testing.T) {
 			"not use this route. Remove the label istio-injection, and restart the pods."
 		noRevision = "The namespace's label istio.io/rev is empty and injects no sidecars: pods without a sidecar do not use this route. Set it to a " +
 			"revision of Istio, and restart the pods."
-		ambient = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the operator " +
-			"configures none: pods without a sidecar do not use this route. Label the namespace with istio-injection=enabled instead, and restart the pods."
+		ambient = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the route names none: " +
+			"pods without a sidecar do not use this route. Set spec.waypoint. Or label the namespace with istio-injection=enabled, and restart the pods."
 	)
 	for name, c := range map[string]struct {
 		labels  map[string]string
@@ -55,7 +56,38 @@ func TestEnrolment(t *testing.T) {
 			if c.reason == "NamespaceEnrolled" {
 				want.Status = metav1.ConditionTrue
 			}
-			if diff := cmp.Diff(want, translate.Enrolment(c.labels)); diff != "" {
+			if diff := cmp.Diff(want, translate.Enrolment(&v1alpha1.ExternalRoute{}, c.labels)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestEnrolmentOfARouteWithAWaypoint(t *testing.T) {
+	const (
+		mode = "istio.io/dataplane-mode"
+
+		sidecars = "The namespace's labels inject sidecars into its pods."
+		served   = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), and the waypoint of the route serves its pods."
+		without  = "The namespace has no label that puts its pods into ambient mode: they do not use this route. Label it with istio.io/dataplane-mode=ambient."
+	)
+	route := &v1alpha1.ExternalRoute{}
+	route.Spec.Waypoint = &v1alpha1.GatewayReference{Name: "waypoint", Namespace: "demo"}
+	for name, c := range map[string]struct {
+		labels  map[string]string
+		status  metav1.ConditionStatus
+		reason  string
+		message string
+	}{
+		"ambient mode":                   {map[string]string{mode: "ambient"}, metav1.ConditionTrue, "NamespaceEnrolled", served},
+		"sidecars use the route as ever": {map[string]string{"istio-injection": "enabled"}, metav1.ConditionTrue, "NamespaceEnrolled", sidecars},
+		"no labels":                      {nil, metav1.ConditionFalse, "NamespaceNotEnrolled", without},
+		"ambient mode switched off":      {map[string]string{mode: "none"}, metav1.ConditionFalse, "NamespaceNotEnrolled", without},
+		"disabled injection":             {map[string]string{"istio-injection": "disabled"}, metav1.ConditionFalse, "NamespaceNotEnrolled", without},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := metav1.Condition{Type: "MeshEnrolled", Status: c.status, Reason: c.reason, Message: c.message}
+			if diff := cmp.Diff(want, translate.Enrolment(route, c.labels)); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files from what the translation does now")
 
 // Every folder of testdata is a case that a user could read: route.yaml is the manifest, followed by what else the namespace has (Services,
-// ConfigMaps); want.yaml is what is generated, in the order in which it is applied; status.yaml is what the route's status says about it.
+// ConfigMaps, Gateways, its labels); want.yaml is what is generated, in the order in which it is applied; status.yaml is what the route's status says about it.
 func TestGolden(t *testing.T) {
 	judge, err := admission.New()
 	if err != nil {
@@ -68,8 +68,9 @@ func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.
 		ClusterDomain:     translate.DefaultClusterDomain,
 		Services:          map[types.NamespacedName]translate.Service{},
 		MissingConfigMaps: map[string]bool{},
+		Waypoints:         map[types.NamespacedName]*translate.Waypoint{},
 	}
-	configMaps := map[string]bool{}
+	configMaps, gateways := map[string]bool{}, map[types.NamespacedName]*translate.Waypoint{}
 	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
 	for {
 		object := &unstructured.Unstructured{}
@@ -94,12 +95,25 @@ func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.
 			mesh.Services[types.NamespacedName{Namespace: namespaceOf(object), Name: object.GetName()}] = translate.ServiceFacts(service, nil)
 		case "ConfigMap":
 			configMaps[object.GetName()] = true
+		case "Gateway":
+			spec, err := json.Marshal(object.Object["spec"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			facts := translate.WaypointFacts(object.GetLabels(), spec)
+			gateways[types.NamespacedName{Namespace: namespaceOf(object), Name: object.GetName()}] = &facts
+		case "Namespace":
+			mesh.NamespaceLabels = object.GetLabels()
 		default:
 			t.Fatalf("a case cannot hold a %s", object.GetKind())
 		}
 	}
-	for _, name := range translate.ReferencesOf(route).ConfigMaps {
+	references := translate.ReferencesOf(route)
+	for _, name := range references.ConfigMaps {
 		mesh.MissingConfigMaps[name] = !configMaps[name]
+	}
+	if key := references.Waypoint; key != nil {
+		mesh.Waypoints[*key] = gateways[*key]
 	}
 	return route, mesh
 }

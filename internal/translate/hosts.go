@@ -28,6 +28,8 @@ type References struct {
 	// Aliases are the Services of the route's own hosts, and Services those and all whose names its destinations or passed hosts could mean.
 	Aliases, Services []types.NamespacedName
 	ConfigMaps        []string
+	// Waypoint is a Gateway of the Gateway API, nil if the route names none.
+	Waypoint *types.NamespacedName
 }
 
 // ReferencesOf names the Services and ConfigMaps that matter for the route.
@@ -47,7 +49,7 @@ func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 			r.Aliases = appendNew(r.Aliases, types.NamespacedName{Namespace: route.Namespace, Name: parts[0]})
 		}
 	}
-	r.Services = slices.Clone(r.Aliases)
+	r.Services, r.Waypoint = slices.Clone(r.Aliases), waypointOf(route)
 	for _, d := range route.Spec.Destinations {
 		names := []string{hostOf(d.URL)}
 		for _, e := range d.Endpoints {
@@ -182,6 +184,13 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 	port, portPath := uint32(PortOf(route)), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
 	if len(inPlace) > 0 && port == nowhere {
 		problems = append(problems, field.Invalid(portPath, port, "is the port to which requests to a host in place go to fail: use another one"))
+	}
+	if route.Spec.Waypoint != nil {
+		for _, host := range inPlace {
+			problems = append(problems, field.Invalid(hostPath(route, host), host,
+				"is upgraded in place, which a waypoint cannot do: use an alias, such as a short name, or remove spec.waypoint"))
+		}
+		return problems
 	}
 	speaksTLS := slices.ContainsFunc(destinations, func(d *destination) bool { return d.tls })
 	for _, host := range inPlace {

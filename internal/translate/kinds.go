@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
 // Kind is what differs from one generated kind to the next.
@@ -140,10 +142,11 @@ func KeyOf(object Object) Key {
 // String names the object within its namespace, as messages do.
 func (k Key) String() string { return k.Kind + " " + k.Name }
 
-// InSync reports whether live has the labels and annotations of want, and its spec. Other labels and annotations are their users' own, and owner
-// references are the caller's to compare.
+// InSync reports whether live has the labels and annotations of want, and its spec. Other labels and annotations are their users' own, unless the operator
+// has set them for a waypoint. Owner references are the caller's to compare.
 func InSync(want, live Object) bool {
 	return includes(live.GetLabels(), want.GetLabels()) && includes(live.GetAnnotations(), want.GetAnnotations()) &&
+		want.GetAnnotations()[v1alpha1.WaypointAnnotation] == live.GetAnnotations()[v1alpha1.WaypointAnnotation] &&
 		KindOf(want).inSync(bare(want), bare(live))
 }
 

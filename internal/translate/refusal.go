@@ -70,6 +70,10 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	for _, service := range translation.TakenOver {
 		sentences = append(sentences, fmt.Sprintf("Service %s selects pods: the route takes over their traffic on its port.", service))
 	}
+	if translation.Waypoint != "" {
+		sentences = append(sentences, fmt.Sprintf("Waypoint %s applies it to all pods in ambient mode that call its aliases, of every namespace: "+
+			"exportTo limits pods with sidecars only.", translation.Waypoint))
+	}
 	conditions := []metav1.Condition{{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: strings.Join(sentences, " "),
 	}}

@@ -29,7 +29,7 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 				"%s belongs to ExternalRoute %s/%s, which serves port %d over another protocol: remove the host from one of the two routes",
 				a.fqdn, route.Namespace, existing.Route, PortOf(route))})
 		case exists && (!existing.Generated || existing.HasSelector):
-			if problem := checkService(route, a, existing); problem != nil {
+			if problem := checkService(route, a, existing, mesh); problem != nil {
 				refusal.add(v1alpha1.ReasonServiceNotUsable, field.ErrorList{problem})
 			}
 			if existing.HasSelector {
@@ -51,6 +51,7 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
 	protocol := aliasProtocol(route)
 	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
+	attach(route, &objectMeta)
 	return &corev1.Service{
 		TypeMeta:   ServiceKind.typeMeta(),
 		ObjectMeta: objectMeta,
@@ -64,7 +65,7 @@ func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 }
 
 // checkService says why an existing Service cannot carry the route.
-func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *field.Error {
+func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service, mesh Mesh) *field.Error {
 	unusable := func(why string, args ...any) *field.Error {
 		return Blocked(a.path, "Service %s %s", a.service, fmt.Sprintf(why, args...))
 	}
@@ -84,6 +85,9 @@ func checkService(route *v1alpha1.ExternalRoute, a alias, existing Service) *fie
 		protocol := aliasProtocol(route)
 		return unusable("does not declare port %d (name %q, appProtocol %q) as %s: use another port, or set its appProtocol to %s",
 			PortOf(route), port.Name, ptr.Deref(port.AppProtocol, ""), strings.ToUpper(protocol), protocol)
+	}
+	if why := checkAttached(route, existing, mesh); why != "" {
+		return unusable("%s", why)
 	}
 	return nil
 }
@@ -180,11 +184,12 @@ func protocolOf(port corev1.ServicePort) declared {
 // ServiceFacts are what matters of a Service that exists. A route of nil owns none.
 func ServiceFacts(service *corev1.Service, route *v1alpha1.ExternalRoute) Service {
 	facts := Service{
-		Type:        service.Spec.Type,
-		Headless:    service.Spec.ClusterIP == corev1.ClusterIPNone,
-		HasSelector: len(service.Spec.Selector) > 0,
-		Ports:       service.Spec.Ports,
-		Generated:   route != nil && metav1.IsControlledBy(service, route),
+		Type:           service.Spec.Type,
+		Headless:       service.Spec.ClusterIP == corev1.ClusterIPNone,
+		HasSelector:    len(service.Spec.Selector) > 0,
+		Ports:          service.Spec.Ports,
+		WaypointLabels: WaypointLabels(service.Labels),
+		Generated:      route != nil && metav1.IsControlledBy(service, route),
 	}
 	if owner := metav1.GetControllerOfNoCopy(service); !facts.Generated && owner != nil && owner.Kind == "ExternalRoute" {
 		facts.Route = owner.Name

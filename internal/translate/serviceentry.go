@@ -26,9 +26,11 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 		plain.TargetPort = nowhere
 		ports = append(ports, plain)
 	}
+	objectMeta := meta(route, u.object)
+	detach(route, &objectMeta)
 	return &networkingv1.ServiceEntry{
 		TypeMeta:   ServiceEntryKind.typeMeta(),
-		ObjectMeta: meta(route, u.object),
+		ObjectMeta: objectMeta,
 		Spec: istio.ServiceEntry{
 			Hosts:      []string{u.name},
 			Addresses:  d.addresses(),

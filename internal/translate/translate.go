@@ -29,6 +29,10 @@ type Mesh struct {
 	Services map[types.NamespacedName]Service
 	// MissingConfigMaps are the names of ConfigMaps of the route's namespace that do not exist.
 	MissingConfigMaps map[string]bool
+	// Waypoints are the Gateways that a route names: nil for one that does not exist. One that is not among them is not known, and taken to be usable.
+	Waypoints map[types.NamespacedName]*Waypoint
+	// NamespaceLabels are those of the route's namespace, nil if they are not known.
+	NamespaceLabels map[string]string
 }
 
 // Service is what matters of a Service that exists.
@@ -37,6 +41,8 @@ type Service struct {
 	Headless    bool
 	HasSelector bool
 	Ports       []corev1.ServicePort
+	// WaypointLabels are those of its labels that name its waypoint.
+	WaypointLabels map[string]string
 	// Generated says that this route generated it and still owns it.
 	Generated bool
 	// Route is the name of another route that generated it and still owns it.
@@ -101,6 +107,8 @@ type Translation struct {
 	TakenOver []string
 	// HostScoped are the hosts to which the whole namespace speaks TLS.
 	HostScoped []string
+	// Waypoint applies the route to pods in ambient mode, empty if none does.
+	Waypoint string
 }
 
 // OntoTraffic reports whether workloads may send requests to the route's hosts before the route exists. Its VirtualService then moves traffic from the
@@ -136,13 +144,14 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 	upstreams := groupUpstreams(route, inPlace, destinations)
 	virtualService, problems := trafficFor(route, aliases, inPlace, destinations, mesh)
 	refusal.add(v1alpha1.ReasonInvalid, problems)
+	checkWaypoint(route, mesh, &refusal)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
 	checkConfigMaps(destinations, mesh, &refusal)
 	if refusal.Reason != "" {
 		return nil, &refusal
 	}
 
-	return &Translation{
+	translation := &Translation{
 		Objects: slices.Concat(services, upstreamObjects(route, upstreams), Objects{
 			{Object: virtualService, Stage: StageTraffic, Path: field.NewPath("spec", "hosts")},
 		}),
@@ -150,7 +159,11 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		Destinations: statusOf(destinations),
 		TakenOver:    takenOver,
 		HostScoped:   hostScoped(upstreams),
-	}, nil
+	}
+	if key := waypointOf(route); key != nil {
+		translation.Waypoint = key.String()
+	}
+	return translation, nil
 }
 
 // trafficFor is the VirtualService.
@@ -201,11 +214,17 @@ func meta(route *v1alpha1.ExternalRoute, name string) metav1.ObjectMeta {
 	}
 }
 
-// exportTo is the route's exportTo in a canonical form: Istio merges objects only if theirs are written alike.
+// exportTo is the route's exportTo and the namespace of its waypoint, in a canonical form: Istio merges objects only if theirs are written alike.
 func exportTo(route *v1alpha1.ExternalRoute) []string {
-	namespaces := make([]string, len(route.Spec.ExportTo))
-	for i, n := range route.Spec.ExportTo {
-		if namespaces[i] = string(n); namespaces[i] == route.Namespace {
+	namespaces := make([]string, 0, len(route.Spec.ExportTo)+1)
+	for _, n := range route.Spec.ExportTo {
+		namespaces = append(namespaces, string(n))
+	}
+	if key := waypointOf(route); key != nil && !slices.Contains(namespaces, "*") {
+		namespaces = append(namespaces, key.Namespace)
+	}
+	for i, n := range namespaces {
+		if n == route.Namespace {
 			namespaces[i] = "."
 		}
 	}
@@ -213,9 +232,9 @@ func exportTo(route *v1alpha1.ExternalRoute) []string {
 	return slices.Compact(namespaces)
 }
 
-// private reports whether the namespace alone sees the route's objects.
+// private reports whether the route is for the workloads of its own namespace alone.
 func private(route *v1alpha1.ExternalRoute) bool {
-	return slices.Equal(exportTo(route), []string{"."})
+	return !slices.ContainsFunc(route.Spec.ExportTo, func(n v1alpha1.ExportNamespace) bool { return n != "." && string(n) != route.Namespace })
 }
 
 // PortOf is the port on which workloads call the route's hosts.
