@@ -41,6 +41,9 @@ type api struct {
 	// filled is the cache, nil while the kinds are not served or not read yet; end ends it.
 	filled atomic.Pointer[store]
 	end    context.CancelFunc
+	// absent reports that the API server serves no objects of the kinds, and problem is why that is not known, nil if it is.
+	absent  atomic.Bool
+	problem atomic.Pointer[string]
 	// known is closed when it is first known whether the kinds are served, and what they have, or nobody waits for that any more.
 	known    chan struct{}
 	once     sync.Once
@@ -176,12 +179,13 @@ func (a *api) String() string { return a.version.String() }
 func (a *api) check(ctx context.Context, q queue) error {
 	served, err := a.isServed(ctx)
 	if err != nil {
-		return err
+		return a.failed(err)
 	}
+	a.absent.Store(!served)
 	changed := served != (a.filled.Load() != nil)
 	switch {
 	case changed && served:
-		if err := a.open(ctx, q); err != nil {
+		if err := a.failed(a.open(ctx, q)); err != nil {
 			if a.patience > 0 && apierrors.IsForbidden(err) {
 				a.begin() // no wait helps
 			}
@@ -197,6 +201,26 @@ func (a *api) check(ctx context.Context, q queue) error {
 		a.cluster.wakeAll(ctx)
 	}
 	return nil
+}
+
+// failed remembers why it is not known what there is.
+func (a *api) failed(err error) error {
+	a.problem.Store(nil)
+	if err != nil {
+		a.problem.Store(new(err.Error()))
+	}
+	return err
+}
+
+// knowledge reports whether it is known which objects of the kinds there are: those that were read, or none.
+func (a *api) knowledge(read *store) Knowledge {
+	if read != nil || a.absent.Load() {
+		return Knowledge{Known: true}
+	}
+	if problem := a.problem.Load(); problem != nil {
+		return Knowledge{Why: *problem}
+	}
+	return Knowledge{}
 }
 
 // open reads all objects of the kinds, and watches them until end is called. A cache would wait for ever for a kind that cannot be listed: that is tried first.
@@ -220,7 +244,7 @@ func (a *api) open(ctx context.Context, q queue) (err error) {
 	found := &rivals{records: map[rivalName][]*record{}}
 	var sources []source.SyncingSource
 	for _, k := range a.kinds {
-		sources = append(sources, source.Kind[client.Object](c, k.newObject(), a.cluster.onObject(k.gvk.Kind, k.dependency, found)))
+		sources = append(sources, source.Kind[client.Object](c, k.newObject(), a.cluster.onObject(k.name(), k.dependency, found)))
 	}
 	for _, s := range sources {
 		if err := s.Start(ctx, q); err != nil {

@@ -34,7 +34,7 @@ import (
 //
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=list;watch
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=list;watch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;gateways,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=services;configmaps;namespaces,verbs=list;watch
 
 // Options are what an administrator may set.
@@ -65,6 +65,7 @@ type Cluster struct {
 	cache      cache.Cache
 	istio      *api
 	gatewayAPI *api
+	gateways   *api
 	configMaps *metadata
 	// namespaces are nil if the operator watches only some: namespaces are cluster-scoped, and its rights end with those that it watches.
 	namespaces *metadata
@@ -108,6 +109,9 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 	if c.gatewayAPI, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, httpRouteKind); err != nil {
 		return nil, err
 	}
+	if c.gateways, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, gatewayKind); err != nil {
+		return nil, err
+	}
 	for _, index := range []struct {
 		object client.Object
 		name   string
@@ -137,6 +141,7 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 		source.Kind[client.Object](c.cache, &corev1.Service{}, c.onObject("Service", dependsOnService, nil)),
 		c.istio,
 		c.gatewayAPI,
+		c.gateways,
 	}
 	if len(c.options.Namespaces) == 0 {
 		c.namespaces = c.readMetadata(ctx, mgr.GetAPIReader(), "Namespace", "namespaces", c.options.namespaces(), c.onNamespace())

@@ -29,6 +29,14 @@ type kind struct {
 	decode   func(*record) translate.Object
 }
 
+// name tells the kind from others: one that no route generates has its group in it, since a generated one may have the same kind.
+func (k kind) name() string {
+	if k.decode == nil {
+		return k.gvk.GroupKind().String()
+	}
+	return k.gvk.Kind
+}
+
 func newKind[K any](gvk schema.GroupVersionKind, dependency dependency) kind {
 	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, dependency: dependency}
 }
@@ -113,6 +121,26 @@ var httpRouteKind = func() kind {
 }()
 
 type httpRoute struct{}
+
+// gatewayKind is the kind of the Gateway API whose objects may be waypoints.
+var gatewayKind = func() kind {
+	k := newKind[gatewayObject](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "Gateway"}, dependsOnWaypoint)
+	k.rivalOf = func(r *record) rival {
+		return gateway{conflict.Name{Namespace: r.Namespace, Host: r.Name}, translate.WaypointFacts(r.Labels, r.Spec)}
+	}
+	return k
+}()
+
+type gatewayObject struct{}
+
+// gateway is what matters of a Gateway. It takes nothing from routes: they depend on it by its name.
+type gateway struct {
+	name  conflict.Name
+	facts translate.Waypoint
+}
+
+// Claims are its name.
+func (g gateway) Claims() []conflict.Name { return []conflict.Name{g.name} }
 
 // parents are the Services that an HTTPRoute serves, each on one port or, if that is 0, on all.
 type parents []parent

@@ -13,6 +13,7 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 // object is what a cache has of an object of an optional API. Its decoder knows the metadata alone, so that no spec, however new or wrong, stops a list.
@@ -121,7 +122,9 @@ func strip(item any) (any, error) {
 		o.Spec = corev1.ServiceSpec{Type: o.Spec.Type, ClusterIP: o.Spec.ClusterIP, Selector: o.Spec.Selector, Ports: o.Spec.Ports}
 	}
 	if routeOwner(object) == nil {
+		waypoint := translate.WaypointLabels(object.GetLabels())
 		stripMeta(object)
+		object.SetLabels(waypoint)
 	}
 	return item, nil
 }

@@ -26,6 +26,7 @@ const (
 	waitsForUpstream   dependency = "waiting"   // so it does, and it is refused because of another route or user of the host
 	dependsOnService   dependency = "service"   // a Service that is its alias, or that one of its destinations could mean
 	dependsOnConfigMap dependency = "configmap" // a ConfigMap of certificate authorities
+	dependsOnWaypoint  dependency = "waypoint"  // a Gateway that is its waypoint
 )
 
 // of is the value of the index for a name.
@@ -64,6 +65,9 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 	}
 	for _, name := range references.ConfigMaps {
 		add(dependsOnConfigMap, route.Namespace, name)
+	}
+	if key := references.Waypoint; key != nil {
+		add(dependsOnWaypoint, key.Namespace, key.Name)
 	}
 	return values
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -60,6 +61,9 @@ func (c *Cluster) onObject(kind string, dependency dependency, rivals *rivals) h
 		if rivals != nil {
 			rivals.observe(kind, before, after)
 		}
+		if unchanged(before, after) {
+			return
+		}
 		last := after
 		if last == nil {
 			last = before
@@ -82,6 +86,17 @@ func (c *Cluster) onObject(kind string, dependency dependency, rivals *rivals) h
 			changed(ctx, q, e.Object, nil, e.DeleteStateUnknown)
 		},
 	})
+}
+
+// unchanged reports whether an event says nothing new about a Gateway, whose status changes all the time.
+func unchanged(before, after client.Object) bool {
+	was, isCached := before.(cached)
+	is, isStill := after.(cached)
+	if !isCached || !isStill {
+		return false
+	}
+	_, isGateway := is.content().facts.(gateway)
+	return isGateway && reflect.DeepEqual(was.content().facts, is.content().facts)
 }
 
 func (c *Cluster) trigger(ctx context.Context, q queue, gather func(*wakeup)) {

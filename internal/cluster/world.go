@@ -18,17 +18,19 @@ import (
 // World answers for one pass what there is. An API that is installed or lost meanwhile makes no difference to it. While Istio is not installed, nobody has
 // anything of it.
 type World struct {
-	cluster           *Cluster
-	ctx               context.Context //nolint:containedctx // it lives as long as one pass
-	istio, gatewayAPI *store
-	err               error
+	cluster                     *Cluster
+	ctx                         context.Context //nolint:containedctx // it lives as long as one pass
+	istio, gatewayAPI, gateways *store
+	err                         error
 }
 
 var _ conflict.World = &World{}
 
 // World returns what there is now.
 func (c *Cluster) World(ctx context.Context) *World {
-	return &World{cluster: c, ctx: ctx, istio: c.istio.filled.Load(), gatewayAPI: c.gatewayAPI.filled.Load()}
+	return &World{
+		cluster: c, ctx: ctx, istio: c.istio.filled.Load(), gatewayAPI: c.gatewayAPI.filled.Load(), gateways: c.gateways.filled.Load(),
+	}
 }
 
 // IstioInstalled reports whether Istio's kinds are served, and all of their objects have been read.
@@ -134,7 +136,7 @@ func others[R interface {
 func (w *World) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
 	name := conflict.Name{Namespace: service.Namespace, Host: service.Name}
 	var found []conflict.HTTPRoute
-	for _, r := range w.gatewayAPI.rivalsFor(httpRouteKind.gvk.Kind, name) {
+	for _, r := range w.gatewayAPI.rivalsFor(httpRouteKind.name(), name) {
 		for _, p := range r.facts.(parents) { //nolint:forcetypeassert // by its kind
 			if p.service == name {
 				found = append(found, conflict.HTTPRoute{Identity: conflict.IdentityOf(r), Kind: httpRouteKind.gvk.Kind, Port: p.port})
@@ -143,6 +145,18 @@ func (w *World) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
 	}
 	slices.SortFunc(found, func(a, b conflict.HTTPRoute) int { return cmp.Or(a.Compare(b.Identity), cmp.Compare(a.Port, b.Port)) })
 	return found
+}
+
+// Waypoint returns what matters of a Gateway, nil if there is none, as far as that is known. In a namespace that the operator does not watch, nobody can know.
+func (w *World) Waypoint(key types.NamespacedName) (waypoint *translate.Waypoint, watched bool, known Knowledge) {
+	if !w.cluster.options.watches(key.Namespace) {
+		return nil, false, Knowledge{Known: true}
+	}
+	for _, r := range w.gateways.rivalsFor(gatewayKind.name(), conflict.Name{Namespace: key.Namespace, Host: key.Name}) {
+		facts := r.facts.(gateway).facts //nolint:forcetypeassert // by its kind
+		waypoint = &facts
+	}
+	return waypoint, true, w.cluster.gateways.knowledge(w.gateways)
 }
 
 // Holders returns the claims of routes that clash with a claim: of objects that exist, and reserved.

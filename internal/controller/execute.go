@@ -225,6 +225,7 @@ func (r *Reconciler) releaseTaken(ctx context.Context, p *pass) error {
 			return key == v1alpha1.ManagedByLabel && value == v1alpha1.ManagedByValue
 		})
 		delete(free.Annotations, translate.ExportToAnnotation)
+		delete(free.Annotations, v1alpha1.WaypointAnnotation) // the labels for the waypoint stay: the route needs them on a Service of others, too
 		patch := client.MergeFromWithOptions(service, client.MergeFromWithOptimisticLock{})
 		key := translate.KeyOf(service)
 		r.cluster.Expect(key)

@@ -33,7 +33,9 @@ type pass struct {
 	stands map[translate.Key]types.UID
 	// configMaps is whether it is known which ConfigMaps there are.
 	configMaps cluster.Knowledge
-	namespace  cluster.Namespace
+	// unread is what the operator has not read yet of what the route refers to, as a sentence. It is empty if it has read all.
+	unread    string
+	namespace cluster.Namespace
 
 	translation *translate.Translation
 	verdict     conflict.Verdict
@@ -84,6 +86,7 @@ func (r *Reconciler) gather(ctx context.Context, p *pass) error {
 func (r *Reconciler) readMesh(ctx context.Context, p *pass) error {
 	p.mesh = translate.Mesh{
 		ClusterDomain: r.options.ClusterDomain, Services: map[types.NamespacedName]translate.Service{}, MissingConfigMaps: map[string]bool{},
+		Waypoints: map[types.NamespacedName]*translate.Waypoint{}, NamespaceLabels: p.namespace.Labels,
 	}
 	references := translate.ReferencesOf(p.route)
 	services, err := r.cluster.Services(ctx, references.Services)
@@ -103,7 +106,27 @@ func (r *Reconciler) readMesh(ctx context.Context, p *pass) error {
 		}
 		p.mesh.MissingConfigMaps[name], p.configMaps = knowledge.Known && !exists, knowledge
 	}
+	if !p.configMaps.Known {
+		p.unread = unreadConfigMaps(p.configMaps)
+	}
+	p.readWaypoint(references.Waypoint)
 	return nil
+}
+
+// readWaypoint reads the Gateway that the route names.
+func (p *pass) readWaypoint(key *types.NamespacedName) {
+	if key == nil {
+		return
+	}
+	waypoint, watched, knowledge := p.world.Waypoint(*key)
+	switch {
+	case !knowledge.Known && knowledge.Why == "":
+		p.unread = "The operator has not read the Gateways of the cluster yet."
+	case !knowledge.Known:
+		p.unread = fmt.Sprintf("The operator cannot read Gateways to check the waypoint of the route: %s.", knowledge.Why)
+	case watched:
+		p.mesh.Waypoints[*key] = waypoint
+	}
 }
 
 // ofEarlier reports whether an object belongs to an earlier route of this name.
@@ -140,8 +163,8 @@ func (r *Reconciler) next(p *pass) {
 	case !p.world.IstioInstalled():
 		p.plan.Condition = istioNotInstalled
 		return
-	case refusal == nil && !p.configMaps.Known && !wasAccepted(p.route):
-		p.plan.Condition = plan.Condition{Reason: v1alpha1.ReasonPending, Message: unreadConfigMaps(p.configMaps)}
+	case refusal == nil && p.unread != "" && !wasAccepted(p.route):
+		p.plan.Condition = plan.Condition{Reason: v1alpha1.ReasonPending, Message: p.unread}
 		return
 	}
 	wanted := plan.Wanted{Suspended: p.route.Spec.Suspend, Withdrawn: refusal != nil, Settle: r.options.Settle}
@@ -158,8 +181,8 @@ func (r *Reconciler) next(p *pass) {
 		standing.Earlier[key] = plan.Earlier{UID: object.UID, Created: object.Created}
 	}
 	p.plan = plan.Next(wanted, standing, &p.state.moments, p.now)
-	if c := &p.plan.Condition; c.Programmed && !p.configMaps.Known {
-		*c = plan.Condition{Reason: v1alpha1.ReasonPending, Message: unreadConfigMaps(p.configMaps) + " The generated objects are in sync."}
+	if c := &p.plan.Condition; c.Programmed && p.unread != "" {
+		*c = plan.Condition{Reason: v1alpha1.ReasonPending, Message: p.unread + " The generated objects are in sync."}
 	}
 }
 

@@ -200,9 +200,9 @@ func (p *pass) status(clusterDomain string) *v1alpha1.ExternalRouteStatus {
 
 // acceptance is the Accepted condition, and what else the translation says.
 func (p *pass) acceptance() []metav1.Condition {
-	if p.verdict.Refusal == nil && !p.configMaps.Known && !wasAccepted(p.route) {
+	if p.verdict.Refusal == nil && p.unread != "" && !wasAccepted(p.route) {
 		return []metav1.Condition{{
-			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: unreadConfigMaps(p.configMaps),
+			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: p.unread,
 		}}
 	}
 	return translate.Conditions(p.translation, p.verdict.Refusal)
