@@ -27,8 +27,8 @@ import (
 const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML, in the order in which they are applied.
 
 No cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
-Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps are taken to exist. Owner references,
-which only a cluster can give, are left out.
+Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps and waypoints are taken to exist. A Namespace in
+the input gives its labels. Owner references, which only a cluster can give, are left out.
 
 Exits with 1 when a route is refused, after naming the fields; the other routes are printed all the same.`
 
@@ -88,7 +88,8 @@ func (r *render) run(ctx context.Context) error {
 			continue
 		}
 		found = true
-		objects, err := r.translate(ctx, judge, manifest, services)
+		mesh := translate.Mesh{ClusterDomain: r.clusterDomain, Services: services, NamespaceLabels: namespaceLabels(manifests, manifest.GetNamespace())}
+		objects, err := r.translate(ctx, judge, manifest, mesh)
 		if err != nil {
 			mistakes = append(mistakes, err)
 			continue
@@ -151,8 +152,18 @@ func servicesOf(manifests []*unstructured.Unstructured) (map[types.NamespacedNam
 	return services, nil
 }
 
+// namespaceLabels are those of a namespace of the input, nil if it is not there.
+func namespaceLabels(manifests []*unstructured.Unstructured, name string) map[string]string {
+	for _, manifest := range manifests {
+		if manifest.GroupVersionKind() == corev1.SchemeGroupVersion.WithKind("Namespace") && manifest.GetName() == name {
+			return manifest.GetLabels()
+		}
+	}
+	return nil
+}
+
 func (r *render) translate(
-	ctx context.Context, judge *admission.Admission, manifest *unstructured.Unstructured, services map[types.NamespacedName]translate.Service,
+	ctx context.Context, judge *admission.Admission, manifest *unstructured.Unstructured, mesh translate.Mesh,
 ) (translate.Objects, error) {
 	name := manifest.GetNamespace() + "/" + manifest.GetName()
 	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
@@ -162,9 +173,8 @@ func (r *render) translate(
 	if len(problems) > 0 {
 		return nil, refused(name, v1alpha1.ReasonInvalid, problems)
 	}
-	mesh := translate.Mesh{ClusterDomain: r.clusterDomain, Services: services}
 	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
-		mesh.Services = withAliases(route, services)
+		mesh.Services = withAliases(route, mesh.Services)
 	}
 	translation, refusal := translate.Translate(route, mesh)
 	if refusal != nil {
