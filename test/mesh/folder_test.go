@@ -113,7 +113,7 @@ func readObjects(t *testing.T, file string) []*unstructured.Unstructured {
 		case object.Object == nil:
 			continue
 		}
-		if object.GetNamespace() == "" {
+		if object.GetNamespace() == "" && object.GetKind() != "Namespace" {
 			object.SetNamespace(namespace)
 		}
 		objects = append(objects, object)

@@ -32,8 +32,11 @@ type manifest struct {
 		WorkloadSelector *struct {
 			MatchLabels map[string]string `json:"matchLabels"`
 		} `json:"workloadSelector"`
+		Waypoint *waypointName `json:"waypoint"`
 	} `json:"spec"`
 }
+
+type waypointName struct{ Name, Namespace string }
 
 type destination struct {
 	Name       string     `json:"name"`
@@ -178,6 +181,9 @@ func (m *manifest) fillIn() {
 			cmp.Or(r.Retries.Attempts, of.Attempts), cmp.Or(r.Retries.PerTryTimeout, of.PerTryTimeout), cmp.Or(r.Retries.RetryOn, of.RetryOn),
 		}
 	}
+	if w := m.Spec.Waypoint; w != nil && !slices.Contains(m.Spec.ExportTo, "*") {
+		m.Spec.ExportTo = append(m.Spec.ExportTo, w.Namespace)
+	}
 	for i, name := range m.Spec.ExportTo {
 		if name == m.Metadata.Namespace {
 			m.Spec.ExportTo[i] = "."
@@ -204,7 +210,8 @@ func (m *manifest) fillIn() {
 		if d.port != usual {
 			d.authority = u.Host
 		}
-		d.private = d.tcp() || len(d.Endpoints) > 0 || d.Resolution != "DNS" || m.Spec.WorkloadSelector != nil || !slices.Equal(m.Spec.ExportTo, []string{"."})
+		d.private = d.tcp() || len(d.Endpoints) > 0 || d.Resolution != "DNS" || m.Spec.WorkloadSelector != nil || !slices.Equal(m.Spec.ExportTo, []string{"."}) ||
+			m.Spec.Waypoint != nil
 	}
 	m.Spec.Port = cmp.Or(m.Spec.Port, map[bool]int{true: 443, false: 80}[m.passesThrough()])
 }

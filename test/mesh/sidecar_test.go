@@ -54,13 +54,20 @@ func newMeshWith(t *testing.T, settings string, objects []*unstructured.Unstruct
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := xds.FakeOptions{MeshConfig: meshConfig}
+	options := m.options(objects)
+	options.MeshConfig = meshConfig
+	m.server = xds.NewFakeDiscoveryServer(t, options)
+	return m
+}
+
+// options are the objects as istiod reads them.
+func (m *mesh) options(objects []*unstructured.Unstructured) (options xds.FakeOptions) {
 	for _, object := range objects {
 		switch object.GetKind() {
 		case "Service":
 			service := &corev1.Service{}
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, service); err != nil {
-				t.Fatal(err)
+				m.t.Fatal(err)
 			}
 			if service.Spec.ClusterIP == "" { // as the API server would give it one, the same in every mesh
 				sum := sha256.Sum256([]byte(service.Namespace + "/" + service.Name))
@@ -68,13 +75,12 @@ func newMeshWith(t *testing.T, settings string, objects []*unstructured.Unstruct
 			}
 			m.addresses[service.Name+"."+service.Namespace] = service.Spec.ClusterIP
 			options.KubernetesObjects = append(options.KubernetesObjects, service)
-		case "ConfigMap":
+		case "ConfigMap", "Namespace", "Gateway":
 		default:
-			options.Configs = append(options.Configs, istioConfig(t, object))
+			options.Configs = append(options.Configs, istioConfig(m.t, object))
 		}
 	}
-	m.server = xds.NewFakeDiscoveryServer(t, options)
-	return m
+	return options
 }
 
 func istioConfig(t *testing.T, object *unstructured.Unstructured) config.Config {
@@ -203,18 +209,23 @@ func (s *sidecar) answer(address, host string, port int, r request) (outcome, er
 		if virtualHost.Name != result.VirtualHostMatched {
 			continue
 		}
-		for _, route := range virtualHost.Routes {
-			matched, err := routeMatches(route.Match, r)
-			if err != nil {
-				return outcome{}, err
-			}
-			if matched {
-				return follow(route, r)
-			}
-		}
-		return outcome{Status: 404}, nil
+		return firstRoute(virtualHost, r)
 	}
 	return outcome{}, fmt.Errorf("no virtual host for %s on port %d: %w", host, port, result.Error)
+}
+
+// firstRoute says what a virtual host does with a request.
+func firstRoute(virtualHost *routev3.VirtualHost, r request) (outcome, error) {
+	for _, route := range virtualHost.Routes {
+		matched, err := routeMatches(route.Match, r)
+		if err != nil {
+			return outcome{}, err
+		}
+		if matched {
+			return follow(route, r)
+		}
+	}
+	return outcome{Status: 404}, nil
 }
 
 func routeMatches(m *routev3.RouteMatch, r request) (bool, error) {
@@ -412,11 +423,12 @@ func (s *sidecar) tls(name string) (*tlsSettings, error) {
 	if cluster == nil {
 		return nil, fmt.Errorf("there is no cluster %s", name)
 	}
-	if cluster.TransportSocket == nil && len(cluster.TransportSocketMatches) == 0 {
+	socket := toOutside(cluster)
+	if socket == nil && len(cluster.TransportSocketMatches) == 0 || socket.GetName() == "envoy.transport_sockets.raw_buffer" {
 		return nil, nil
 	}
 	typed := &tlsv3.UpstreamTlsContext{}
-	if err := cluster.TransportSocket.GetTypedConfig().UnmarshalTo(typed); err != nil {
+	if err := socket.GetTypedConfig().UnmarshalTo(typed); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", name, err)
 	}
 	common := typed.CommonTlsContext
