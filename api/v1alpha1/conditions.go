@@ -43,8 +43,8 @@ const (
 	ReasonServiceMissing = "ServiceMissing"
 	// ReasonCACertificateMissing means that an object named in tls.caCertificateRefs does not exist. Create it. The operator then programs the route.
 	ReasonCACertificateMissing = "CACertificateMissing"
-	// ReasonGatewayNotUsable means that the Gateway that spec.waypoint names does not exist, or cannot apply the route. The message says why: correct the
-	// Gateway or the field. The operator then programs the route.
+	// ReasonGatewayNotUsable means that the gateway that spec.egressGateway or spec.waypoint names does not exist, or cannot carry the route. The message says
+	// what it lacks: correct the gateway or the field. The operator then programs the route.
 	ReasonGatewayNotUsable = "GatewayNotUsable"
 )
 

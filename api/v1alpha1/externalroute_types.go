@@ -71,6 +71,14 @@ type ExternalRouteList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.workloadSelector)",fieldPath=".waypoint",message="waypoint excludes workloadSelector, because a waypoint does not tell the pods of a namespace apart: remove one of the two"
 // +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host')",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which a waypoint does not: use tls.scope Route, or remove spec.waypoint"
 // +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef excludes spec.waypoint: the Secret would be the waypoint's, and every route could use it. Remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.egressGateway)",fieldPath=".waypoint",message="waypoint excludes egressGateway, because requests take one of the two roads: remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.waypoint) || !has(self.destinations) || self.destinations.all(d, !d.url.matches('^(tcp|tls):'))",fieldPath=".waypoint",message="waypoint needs http or https destinations: use them, or remove waypoint"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.workloadSelector)",fieldPath=".egressGateway",message="egressGateway excludes workloadSelector: the egress gateway cannot tell which pod sent a request. Remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".egressGateway",message="egressGateway needs exportTo [\".\"]: use a route in each namespace, or remove egressGateway"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host')",fieldPath=".egressGateway",message="egressGateway excludes tls.scope Host, which needs the host's real name: use tls.scope Route, or remove egressGateway"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".egressGateway",message="egressGateway excludes tls.clientCertificateRef: the Secret would be the gateway's, and no policy can limit yet who uses it. Remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !d.url.startsWith('tcp:') && !d.url.startsWith('tls:'))",fieldPath=".egressGateway",message="egressGateway needs http or https destinations: use them, or remove egressGateway"
+// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !self.hosts.exists(h, h.startsWith('*.'))",fieldPath=".hosts",message="egressGateway needs host names without wildcards: a gateway cannot resolve a wildcard. List the hosts, or remove egressGateway"
 type ExternalRouteSpec struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
@@ -98,7 +106,8 @@ type ExternalRouteSpec struct {
 
 	// destinations are the external hosts, at most 8. Their names must be unique. All are HTTP destinations (http://, https://), or all are TCP
 	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route: the mesh lets
-	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo and suspend.
+	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo, egressGateway
+	// and suspend.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=0
@@ -152,6 +161,10 @@ type ExternalRouteSpec struct {
 	// +optional
 	WorkloadSelector *WorkloadSelector `json:"workloadSelector,omitempty"`
 
+	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."], and tls.scope
+	// Route without a client certificate in every destination. Defaults to none.
+	// +optional
+	EgressGateway *GatewayReference `json:"egressGateway,omitempty"`
 	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
 	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
 	// waypoint, too. Defaults to none: pods use the route through their sidecars.
@@ -218,22 +231,23 @@ type WorkloadSelector struct {
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 }
 
-// GatewayReference names a gateway of any namespace.
+// GatewayReference names a gateway.
 type GatewayReference struct {
-	// name is the name of the gateway.
+	// name is the name of the gateway: that of its Service for an egress gateway, and that of its Gateway for a waypoint.
 	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
-	Name string `json:"name,omitempty"`
+	Name DNSLabel `json:"name,omitempty"`
 
 	// namespace is the namespace of the gateway.
 	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
-	Namespace string `json:"namespace,omitempty"`
+	Namespace DNSLabel `json:"namespace,omitempty"`
 }
+
+// DNSLabel is the name of a gateway or of a namespace.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be a DNS label: lower-case letters, digits and '-', beginning and ending with a letter or digit"
+type DNSLabel string
 
 // LabelValue is the value of a label.
 //
