@@ -244,6 +244,11 @@ func (in *ExternalRouteSpec) DeepCopyInto(out *ExternalRouteSpec) {
 		*out = new(WorkloadSelector)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.EgressGateway != nil {
+		in, out := &in.EgressGateway, &out.EgressGateway
+		*out = new(GatewayReference)
+		**out = **in
+	}
 	if in.Waypoint != nil {
 		in, out := &in.Waypoint, &out.Waypoint
 		*out = new(GatewayReference)

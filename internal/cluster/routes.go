@@ -121,15 +121,18 @@ func (c *Cluster) routes(ctx context.Context, options ...client.ListOption) ([]v
 	return routes.Items, nil
 }
 
-// routeNamed returns the route that may generate an object of this name, if it exists.
-func (c *Cluster) routeNamed(ctx context.Context, object translate.Key) ([]v1alpha1.ExternalRoute, error) {
-	key := types.NamespacedName{Namespace: object.Namespace, Name: translate.RouteOf(object)}
-	if key.Name == "" {
-		return nil, nil
-	}
-	routes := make([]v1alpha1.ExternalRoute, 1)
-	if err := c.cache.Get(ctx, key, &routes[0], &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
-		return nil, client.IgnoreNotFound(err)
+// routesNamed returns the routes that may generate an object of this name.
+func (c *Cluster) routesNamed(ctx context.Context, object translate.Key) ([]v1alpha1.ExternalRoute, error) {
+	var routes []v1alpha1.ExternalRoute
+	for _, name := range translate.RoutesOf(object) {
+		var route v1alpha1.ExternalRoute
+		key := types.NamespacedName{Namespace: object.Namespace, Name: name}
+		switch err := c.cache.Get(ctx, key, &route, &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); {
+		case err == nil:
+			routes = append(routes, route)
+		case client.IgnoreNotFound(err) != nil:
+			return nil, err
+		}
 	}
 	return routes, nil
 }

@@ -44,7 +44,7 @@ func (c *Cluster) onObject(kind string, dependency dependency, rivals *rivals) h
 		if owner := routeOwner(object); owner != nil {
 			w.routes[types.NamespacedName{Namespace: key.Namespace, Name: owner.Name}] = true
 		}
-		w.add(c.routeNamed(w.ctx, translate.Key{Kind: kind, NamespacedName: key}))
+		w.add(c.routesNamed(w.ctx, translate.Key{Kind: kind, NamespacedName: key}))
 		names := []conflict.Name{{Namespace: key.Namespace, Host: key.Name}}
 		if o, optional := object.(cached); optional {
 			names = rivalNames(object)

@@ -22,7 +22,7 @@ func destinationRuleFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv
 		ObjectMeta: meta(route, u.object),
 		Spec: istio.DestinationRule{
 			Host:     u.name,
-			ExportTo: exportTo(route),
+			ExportTo: u.exportTo,
 		},
 	}
 	if d := u.hostWide(); d != nil {

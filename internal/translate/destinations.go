@@ -35,7 +35,9 @@ type destination struct {
 	authority  string
 	resolution istio.ServiceEntry_Resolution
 
-	// private says that the destination would disturb others under the real host, and upstream is the name that Istio's objects use.
+	// disturbs says that the destination would disturb others under the real host.
+	disturbs bool
+	// private says that upstream, the name that Istio's objects use, is not the real host.
 	private  bool
 	upstream string
 	subset   string
@@ -94,11 +96,16 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest
 	}
-	d.private = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route) ||
+	d.disturbs = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route) ||
 		route.Spec.Waypoint != nil // its ServiceEntry has other labels than those of other routes
+	d.private = d.disturbs || route.Spec.EgressGateway != nil
 	d.upstream = d.host
 	if d.private {
-		d.upstream = privateName(route.Name, route.Namespace, d.host, d.port, d.scheme)
+		identity := []string{route.Name, d.host, fmt.Sprint(d.port), d.scheme}
+		if g := route.Spec.EgressGateway; g != nil { // direct, or behind another gateway, it is another upstream
+			identity = append(identity, string(g.Name), string(g.Namespace))
+		}
+		d.upstream = privateName(route.Namespace, identity...)
 	}
 	d.subset = subsetName(route.Name, d.name, d.port, d.scheme)
 	return d, nil
@@ -203,6 +210,7 @@ type upstream struct {
 	plainPort uint32
 	// plainPorts are the host's ports to which the route's destinations speak plain http.
 	plainPorts []uint32
+	exportTo   []string
 }
 
 // groupUpstreams returns the distinct upstreams in the order of the destinations.
@@ -213,7 +221,7 @@ func groupUpstreams(route *v1alpha1.ExternalRoute, inPlace []string, destination
 		i := slices.IndexFunc(upstreams, func(u *upstream) bool { return u.object == object })
 		if i < 0 {
 			i = len(upstreams)
-			upstreams = append(upstreams, &upstream{name: d.upstream, object: object})
+			upstreams = append(upstreams, &upstream{name: d.upstream, object: object, exportTo: exportTo(route)})
 		}
 		upstreams[i].destinations = append(upstreams[i].destinations, d)
 	}

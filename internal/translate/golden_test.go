@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -147,18 +148,18 @@ func printed(t *testing.T, translation *translate.Translation) []byte {
 // checkObjects holds the order of writing, and that an object which the API server answers with is in sync with the one that was sent.
 func checkObjects(t *testing.T, objects translate.Objects) {
 	t.Helper()
-	last := 0
+	last, stage := 0, translate.StageUpstream
 	for _, item := range objects {
 		kind, found := translate.KindNamed(item.GetObjectKind().GroupVersionKind().Kind)
 		if !found || kind.GVK != item.GetObjectKind().GroupVersionKind() || kind.GVK != translate.KindOf(item.Object).GVK {
 			t.Fatalf("%T is not in the table of kinds as %v", item.Object, item.GetObjectKind().GroupVersionKind())
 		}
 		rank := translate.Rank(kind.GVK.Kind)
-		if rank < last {
+		if item.Stage < stage || item.Stage == stage && rank < last {
 			t.Errorf("%s comes after an object that may refer to it", translate.KeyOf(item))
 		}
-		last = rank
-		if traffic := kind.GVK == translate.VirtualServiceKind.GVK; traffic != (item.Stage == translate.StageTraffic) {
+		last, stage = rank, item.Stage
+		if v, is := item.Object.(*networkingv1.VirtualService); is && translate.IsSecondLeg(v) != (item.Stage == translate.StageUpstream) {
 			t.Errorf("%s has stage %d", translate.KeyOf(item), item.Stage)
 		}
 		answer := kind.New()

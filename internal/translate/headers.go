@@ -23,6 +23,9 @@ var meshHeaders = []string{
 	"x-forwarded-proto",
 }
 
+// gatewayHeaders are what an egress gateway adds beside them: its clients' addresses.
+var gatewayHeaders = []string{"x-forwarded-for"}
+
 // headers are the rule's own, and the removal of the mesh's where a request leaves.
 func (t *ruleTranslation) headers(rule *v1alpha1.Rule) *istio.Headers {
 	var own v1alpha1.Headers
@@ -34,7 +37,11 @@ func (t *ruleTranslation) headers(rule *v1alpha1.Rule) *istio.Headers {
 		if request == nil {
 			request = &istio.Headers_HeaderOperations{}
 		}
-		for _, name := range meshHeaders {
+		names := meshHeaders
+		if t.route.Spec.EgressGateway != nil {
+			names = slices.Concat(meshHeaders, gatewayHeaders)
+		}
+		for _, name := range names {
 			if !setsHeader(request.Set, name) && !slices.ContainsFunc(request.Remove, func(r string) bool { return strings.EqualFold(r, name) }) {
 				request.Remove = append(request.Remove, name)
 			}

@@ -25,7 +25,8 @@ type alias struct {
 
 // References are the objects that the translation of a route asks about. A change of one of them may change the translation.
 type References struct {
-	// Aliases are the Services of the route's own hosts, and Services those and all whose names its destinations or passed hosts could mean.
+	// Aliases are the Services of the route's own hosts. Services are those, that of the egress gateway, and all whose names the route's destinations or passed
+	// hosts could mean.
 	Aliases, Services []types.NamespacedName
 	ConfigMaps        []string
 	// Waypoint is a Gateway of the Gateway API, nil if the route names none.
@@ -35,6 +36,9 @@ type References struct {
 // ReferencesOf names the Services and ConfigMaps that matter for the route.
 func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 	var r References
+	if g := route.Spec.EgressGateway; g != nil {
+		r.Services = append(r.Services, gatewayService(g))
+	}
 	if PassesThrough(route) {
 		for _, h := range route.Spec.Hosts {
 			if key, possible := serviceNamed(strings.TrimPrefix(string(h), "*.")); possible {
@@ -49,7 +53,10 @@ func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 			r.Aliases = appendNew(r.Aliases, types.NamespacedName{Namespace: route.Namespace, Name: parts[0]})
 		}
 	}
-	r.Services, r.Waypoint = slices.Clone(r.Aliases), waypointOf(route)
+	for _, a := range r.Aliases {
+		r.Services = appendNew(r.Services, a)
+	}
+	r.Waypoint = waypointOf(route)
 	for _, d := range route.Spec.Destinations {
 		names := []string{hostOf(d.URL)}
 		for _, e := range d.Endpoints {
@@ -199,9 +206,14 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 			if d.host != host {
 				continue
 			}
-			if d.private {
+			if d.disturbs {
 				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
 					"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
+			}
+			if !d.tls && route.Spec.EgressGateway != nil {
+				problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
+					"sends plain http to %s, which spec.hosts has too, and requests would bypass the egress gateway without the VirtualService: use https, or an "+
+						"alias in spec.hosts", host)))
 			}
 			if d.tls && d.port == port {
 				problems = append(problems, field.Invalid(portPath, port, fmt.Sprintf(

@@ -39,11 +39,12 @@ var (
 	ServiceKind         = serviceKind()
 	ServiceEntryKind    = istioKind("ServiceEntry", func(o *networkingv1.ServiceEntry) proto.Message { return &o.Spec }, spellEntry)
 	DestinationRuleKind = istioKind("DestinationRule", func(o *networkingv1.DestinationRule) proto.Message { return &o.Spec }, spellTLSModes)
+	GatewayKind         = istioKind("Gateway", func(o *networkingv1.Gateway) proto.Message { return &o.Spec }, spellServers)
 	VirtualServiceKind  = istioKind("VirtualService", func(o *networkingv1.VirtualService) proto.Message { return &o.Spec }, spellWeights)
 )
 
 // Kinds are the generated kinds in the order of writing: a kind refers only to kinds before it. Deletion is in the reverse order.
-var Kinds = []Kind{ServiceKind, ServiceEntryKind, DestinationRuleKind, VirtualServiceKind}
+var Kinds = []Kind{ServiceKind, ServiceEntryKind, DestinationRuleKind, GatewayKind, VirtualServiceKind}
 
 // pointer is a pointer to a T that is an Object.
 type pointer[T any] interface {

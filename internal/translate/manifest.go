@@ -56,6 +56,14 @@ func spellTLSMode(policy map[string]any) {
 	}
 }
 
+func spellServers(spec map[string]any) {
+	for _, server := range objectsOf(spec["servers"]) {
+		if tls, found := server["tls"].(map[string]any); found && tls["mode"] == nil {
+			tls["mode"] = "PASSTHROUGH"
+		}
+	}
+}
+
 func spellWeights(spec map[string]any) {
 	for _, route := range slices.Concat(objectsOf(spec["http"]), objectsOf(spec["tcp"])) {
 		targets := objectsOf(route["route"])

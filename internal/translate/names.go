@@ -41,20 +41,20 @@ func subsetName(route, destination string, port uint32, scheme string) string {
 	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination, fmt.Sprint(port), scheme)
 }
 
-// privateName names an upstream that no other route shares.
-func privateName(route, namespace, host string, port uint32, scheme string) string {
-	return strings.Join([]string{hash(route, host, fmt.Sprint(port), scheme), namespace, privateDomain}, ".")
+// privateName names an upstream that no other route shares. Its namespace and the hash of what identifies it make it unique.
+func privateName(namespace string, parts ...string) string {
+	return strings.Join([]string{hash(parts...), namespace, privateDomain}, ".")
 }
 
-// RouteOf returns the name of the route that generates an object of this kind and name, as far as the name tells: that of a long one is cut, and a Service
-// has the name of a host.
-func RouteOf(key Key) string {
+// RoutesOf returns the names of the routes that may generate an object of this kind and name, as far as the name tells: that of a long one is cut, and a
+// Service has the name of a host. A VirtualService has the name of its route or, as a second leg, a hashed one.
+func RoutesOf(key Key) (routes []string) {
 	const suffix = 11 // of hashed
-	switch cut := len(key.Name) - suffix; {
-	case key.Kind == VirtualServiceKind.GVK.Kind:
-		return key.Name
-	case (key.Kind == ServiceEntryKind.GVK.Kind || key.Kind == DestinationRuleKind.GVK.Kind) && cut > 0 && key.Name[cut] == '-':
-		return key.Name[:cut]
+	if key.Kind == VirtualServiceKind.GVK.Kind {
+		routes = append(routes, key.Name)
 	}
-	return ""
+	if cut := len(key.Name) - suffix; key.Kind != ServiceKind.GVK.Kind && cut > 0 && key.Name[cut] == '-' {
+		routes = append(routes, key.Name[:cut])
+	}
+	return routes
 }

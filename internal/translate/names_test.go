@@ -1,10 +1,13 @@
 package translate_test
 
 import (
+	"slices"
 	"testing"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/internal/admission"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -49,18 +52,24 @@ func TestObjectNameIdentifiesItsRoute(t *testing.T) {
 	manifest := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.externalroute.io/v1alpha1", "kind": "ExternalRoute",
 		"metadata": map[string]any{"name": "web.v1-0123456789", "namespace": "demo"},
-		"spec":     map[string]any{"hosts": []any{"api.example.com"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}}},
+		"spec": map[string]any{"hosts": []any{"api.example.com"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}},
+			"egressGateway": map[string]any{"name": "egress", "namespace": "gateways"}},
 	}}
 	route, problems := judge.Admit(t.Context(), manifest)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+	translation, refusal := translate.Translate(route, translate.Mesh{
+		ClusterDomain: translate.DefaultClusterDomain,
+		Services: map[types.NamespacedName]translate.Service{
+			{Namespace: "gateways", Name: "egress"}: {HasSelector: true, Ports: []corev1.ServicePort{{Port: 443}}},
+		},
+	})
 	if refusal != nil {
 		t.Fatal(refusal.Message())
 	}
 	for _, item := range translation.Objects {
-		if got := translate.RouteOf(translate.KeyOf(item)); got != route.Name {
+		if got := translate.RoutesOf(translate.KeyOf(item)); !slices.Contains(got, route.Name) {
 			t.Errorf("%s is of route %s, not of %s", translate.KeyOf(item), got, route.Name)
 		}
 	}

@@ -48,11 +48,25 @@ func passThrough(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refus
 		}
 		part.hosts = append(part.hosts, host.Name)
 	}
+	var refusal Refusal
+	gateway := readGateway(route, mesh, &refusal)
+	if refusal.Reason != "" {
+		return nil, &refusal
+	}
 	translation := &Translation{Hosts: hosts}
+	stage := StageUpstream
+	if gateway != nil {
+		stage = StageTraffic
+		for i := range hosts {
+			hosts[i].InPlace = true
+			translation.Objects = append(translation.Objects, gateway.pass(route, hosts[i])...)
+		}
+		slices.SortStableFunc(translation.Objects, func(a, b Item) int { return Rank(KeyOf(a.Object).Kind) - Rank(KeyOf(b.Object).Kind) })
+	}
 	for _, part := range []passed{names, wildcards} {
 		if len(part.hosts) > 0 {
 			translation.Objects = append(translation.Objects, Item{
-				Object: passedEntry(route, part), Stage: StageUpstream, Path: field.NewPath("spec", "hosts"),
+				Object: passedEntry(route, part, gateway), Stage: stage, Path: field.NewPath("spec", "hosts"),
 			})
 		}
 	}
@@ -74,21 +88,25 @@ func readPassed(route *v1alpha1.ExternalRoute, mesh Mesh) (hosts []Host, problem
 	return hosts, problems
 }
 
-// passedEntry makes hosts known to the mesh, and nothing else. Its port is like that of a destination https://HOST, so that Istio merges the entries of all
-// routes of the namespace that name the host.
-func passedEntry(route *v1alpha1.ExternalRoute, part passed) *networkingv1.ServiceEntry {
-	port := uint32(PortOf(route)) //nolint:gosec // 1..65535 by schema
-	return &networkingv1.ServiceEntry{
+// passedEntry makes hosts known to the mesh, and nothing else, or leads them to a gateway. Its port is like that of a destination https://HOST, so that Istio
+// merges the entries of all routes of the namespace that name the host.
+func passedEntry(route *v1alpha1.ExternalRoute, part passed, to *gateway) *networkingv1.ServiceEntry {
+	port := servicePort(uint32(PortOf(route)), true) //nolint:gosec // 1..65535 by schema
+	entry := &networkingv1.ServiceEntry{
 		TypeMeta:   ServiceEntryKind.typeMeta(),
-		ObjectMeta: meta(route, passedName(route, part.name, port)),
+		ObjectMeta: meta(route, passedName(route, part.name, port.Number)),
 		Spec: istio.ServiceEntry{
 			Hosts:      part.hosts,
 			Location:   istio.ServiceEntry_MESH_EXTERNAL,
-			Ports:      []*istio.ServicePort{servicePort(port, true)},
+			Ports:      []*istio.ServicePort{port},
 			Resolution: part.resolution,
 			ExportTo:   exportTo(route),
 		},
 	}
+	if to != nil {
+		entry.Spec.Endpoints = []*istio.WorkloadEntry{{Address: to.host, Ports: map[string]uint32{port.Name: to.port}}}
+	}
+	return entry
 }
 
 // IsPassed reports whether an entry of a route lets hosts pass through, and is not that of a destination.

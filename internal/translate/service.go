@@ -181,12 +181,19 @@ func protocolOf(port corev1.ServicePort) declared {
 	return undeclared
 }
 
+// carriesTLS says whether the port is declared as TLS.
+func carriesTLS(port corev1.ServicePort) bool {
+	name, _, _ := strings.Cut(strings.ToLower(ptr.Deref(port.AppProtocol, port.Name)), "-")
+	return name == "https" || name == "tls"
+}
+
 // ServiceFacts are what matters of a Service that exists. A route of nil owns none.
 func ServiceFacts(service *corev1.Service, route *v1alpha1.ExternalRoute) Service {
 	facts := Service{
 		Type:           service.Spec.Type,
 		Headless:       service.Spec.ClusterIP == corev1.ClusterIPNone,
 		HasSelector:    len(service.Spec.Selector) > 0,
+		Selector:       service.Spec.Selector,
 		Ports:          service.Spec.Ports,
 		WaypointLabels: WaypointLabels(service.Labels),
 		Generated:      route != nil && metav1.IsControlledBy(service, route),

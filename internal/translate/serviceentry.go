@@ -38,7 +38,7 @@ func serviceEntryFor(route *v1alpha1.ExternalRoute, u *upstream) *networkingv1.S
 			Ports:      ports,
 			Resolution: d.resolution,
 			Endpoints:  endpoints(d, port.Name),
-			ExportTo:   exportTo(route),
+			ExportTo:   u.exportTo,
 		},
 	}
 }

@@ -27,6 +27,8 @@ type Mesh struct {
 	ClusterDomain string
 	// Services are those that exist.
 	Services map[types.NamespacedName]Service
+	// GatewayUnwatched reports that the operator does not watch the namespace of the route's egress gateway.
+	GatewayUnwatched bool
 	// MissingConfigMaps are the names of ConfigMaps of the route's namespace that do not exist.
 	MissingConfigMaps map[string]bool
 	// Waypoints are the Gateways that a route names: nil for one that does not exist. One that is not among them is not known, and taken to be usable.
@@ -40,6 +42,7 @@ type Service struct {
 	Type        corev1.ServiceType
 	Headless    bool
 	HasSelector bool
+	Selector    map[string]string
 	Ports       []corev1.ServicePort
 	// WaypointLabels are those of its labels that name its waypoint.
 	WaypointLabels map[string]string
@@ -92,7 +95,8 @@ type Host struct {
 	Name string
 	// Path is the field that asks for it.
 	Path *field.Path
-	// InPlace says that it is the host of one of the route's own destinations, whose requests the route upgrades to its settings.
+	// InPlace says that it is the host of one of the route's own destinations, whose requests the route upgrades to its settings, or an external host whose
+	// TLS the route leads to its egress gateway.
 	InPlace bool
 }
 
@@ -142,19 +146,25 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		return nil, &refusal
 	}
 	upstreams := groupUpstreams(route, inPlace, destinations)
-	virtualService, problems := trafficFor(route, aliases, inPlace, destinations, mesh)
+	narrow := len(inPlace) > 0 || otherPorts(route.Namespace, aliases, mesh, PortOf(route))
+	virtualService, problems := trafficFor(route, aliases, inPlace, destinations, narrow && route.Spec.EgressGateway == nil)
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	checkWaypoint(route, mesh, &refusal)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
+	gateway := readGateway(route, mesh, &refusal)
 	checkConfigMaps(destinations, mesh, &refusal)
 	if refusal.Reason != "" {
 		return nil, &refusal
 	}
 
+	road := Objects{trafficItem(virtualService)}
+	if gateway != nil {
+		gateway.confine(route, upstreams)
+		services = append(services, serviceEntries(route, gateway.inPlace(route, inPlace, destinations))...)
+		road = gateway.legs(route, virtualService, destinations, narrow)
+	}
 	translation := &Translation{
-		Objects: slices.Concat(services, upstreamObjects(route, upstreams), Objects{
-			{Object: virtualService, Stage: StageTraffic, Path: field.NewPath("spec", "hosts")},
-		}),
+		Objects:      slices.Concat(services, serviceEntries(route, upstreams), destinationRules(route, upstreams), road),
 		Hosts:        served(route, aliases, inPlace),
 		Destinations: statusOf(destinations),
 		TakenOver:    takenOver,
@@ -167,23 +177,32 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 }
 
 // trafficFor is the VirtualService.
-func trafficFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, mesh Mesh,
+func trafficFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, narrow bool,
 ) (*networkingv1.VirtualService, field.ErrorList) {
 	if SpeaksTCP(route) {
 		return tcpVirtualService(route, aliases, destinations)
 	}
-	return virtualServiceFor(route, aliases, inPlace, destinations, otherPorts(route.Namespace, aliases, mesh, PortOf(route)))
+	return virtualServiceFor(route, aliases, inPlace, destinations, narrow)
 }
 
-// upstreamObjects are the ServiceEntries and then the DestinationRules of the upstreams. The first destination of an upstream asks for its objects.
-func upstreamObjects(route *v1alpha1.ExternalRoute, upstreams []*upstream) Objects {
-	var entries, rules Objects
+// serviceEntries are those of upstreams. The first destination of an upstream asks for its objects.
+func serviceEntries(route *v1alpha1.ExternalRoute, upstreams []*upstream) (entries Objects) {
 	for _, u := range upstreams {
-		path := u.destinations[0].path
-		entries = append(entries, Item{Object: serviceEntryFor(route, u), Stage: StageUpstream, Path: path})
-		rules = append(rules, Item{Object: destinationRuleFor(route, u), Stage: StageUpstream, Path: path})
+		entries = append(entries, Item{Object: serviceEntryFor(route, u), Stage: StageUpstream, Path: u.destinations[0].path})
 	}
-	return append(entries, rules...)
+	return entries
+}
+
+func destinationRules(route *v1alpha1.ExternalRoute, upstreams []*upstream) (rules Objects) {
+	for _, u := range upstreams {
+		rules = append(rules, Item{Object: destinationRuleFor(route, u), Stage: StageUpstream, Path: u.destinations[0].path})
+	}
+	return rules
+}
+
+// trafficItem is the VirtualService that moves traffic.
+func trafficItem(virtualService *networkingv1.VirtualService) Item {
+	return Item{Object: virtualService, Stage: StageTraffic, Path: field.NewPath("spec", "hosts")}
 }
 
 func statusOf(destinations []*destination) []v1alpha1.DestinationStatus {
@@ -223,13 +242,19 @@ func exportTo(route *v1alpha1.ExternalRoute) []string {
 	if key := waypointOf(route); key != nil && !slices.Contains(namespaces, "*") {
 		namespaces = append(namespaces, key.Namespace)
 	}
-	for i, n := range namespaces {
+	return namespacesOf(route, namespaces...)
+}
+
+// namespacesOf are namespaces in the form of exportTo.
+func namespacesOf(route *v1alpha1.ExternalRoute, namespaces ...string) []string {
+	written := slices.Clone(namespaces)
+	for i, n := range written {
 		if n == route.Namespace {
-			namespaces[i] = "."
+			written[i] = "."
 		}
 	}
-	slices.Sort(namespaces) // "." sorts before every name
-	return slices.Compact(namespaces)
+	slices.Sort(written) // "." sorts before every name
+	return slices.Compact(written)
 }
 
 // private reports whether the route is for the workloads of its own namespace alone.

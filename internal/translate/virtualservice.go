@@ -17,14 +17,14 @@ import (
 // maxVirtualService bounds the generated VirtualService, in bytes of its protobuf form, well below what etcd takes (1.5 MiB of JSON).
 const maxVirtualService = 768 << 10
 
-// virtualServiceFor sends what workloads call on the hosts to the destinations, by the route's rules.
-func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, otherPorts bool,
+// virtualServiceFor sends what workloads call on the hosts to the destinations, by the route's rules. If it is narrow, its matches name the route's port.
+func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, narrow bool,
 ) (*networkingv1.VirtualService, field.ErrorList) {
 	virtualService := emptyVirtualService(route, aliases)
 	virtualService.Spec.Hosts = append(virtualService.Spec.Hosts, inPlace...)
 
 	t := ruleTranslation{route: route, destinations: destinations}
-	if otherPorts || len(inPlace) > 0 {
+	if narrow {
 		t.matchPort = uint32(PortOf(route)) //nolint:gosec // 1..65535 by schema
 	}
 	if s := route.Spec.WorkloadSelector; s != nil {

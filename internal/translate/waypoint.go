@@ -71,7 +71,7 @@ func WaypointFacts(labelled map[string]string, spec []byte) Waypoint {
 // waypointOf is the waypoint of the route, nil if it has none.
 func waypointOf(route *v1alpha1.ExternalRoute) *types.NamespacedName {
 	if w := route.Spec.Waypoint; w != nil {
-		return &types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
+		return &types.NamespacedName{Namespace: string(w.Namespace), Name: string(w.Name)}
 	}
 	return nil
 }

@@ -65,6 +65,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: maxRequestsPerConnection
       type:
         scalar: numeric
+- name: com.github.externalroute.externalroute.api.v1alpha1.DNSLabel
+  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.Destination
   map:
     fields:
@@ -179,6 +181,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.externalroute.externalroute.api.v1alpha1.Destination
           elementRelationship: atomic
+    - name: egressGateway
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.GatewayReference
     - name: exportTo
       type:
         list:
@@ -289,10 +294,10 @@ var schemaYAML = typed.YAMLObject(`types:
     fields:
     - name: name
       type:
-        scalar: string
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.DNSLabel
     - name: namespace
       type:
-        scalar: string
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.DNSLabel
 - name: com.github.externalroute.externalroute.api.v1alpha1.GeneratedResource
   map:
     fields:

@@ -26,7 +26,8 @@ type ExternalRouteSpecApplyConfiguration struct {
 	ServiceCreationPolicy *apiv1alpha1.ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 	// destinations are the external hosts, at most 8. Their names must be unique. All are HTTP destinations (http://, https://), or all are TCP
 	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route: the mesh lets
-	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo and suspend.
+	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo, egressGateway
+	// and suspend.
 	Destinations []DestinationApplyConfiguration `json:"destinations,omitempty"`
 	// rules decide what happens to a request, at most 32. The first rule that matches applies, and a request that no rule matches gets 404. Defaults to
 	// one rule that matches all requests and sends them to the destinations by weight.
@@ -45,6 +46,9 @@ type ExternalRouteSpecApplyConfiguration struct {
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
 	// workloadSelector limits the route to the selected pods of the namespace. It needs exportTo ["."] and tls.scope Route. Defaults to all pods.
 	WorkloadSelector *WorkloadSelectorApplyConfiguration `json:"workloadSelector,omitempty"`
+	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."], and tls.scope
+	// Route without a client certificate in every destination. Defaults to none.
+	EgressGateway *GatewayReferenceApplyConfiguration `json:"egressGateway,omitempty"`
 	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
 	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
 	// waypoint, too. Defaults to none: pods use the route through their sidecars.
@@ -150,6 +154,14 @@ func (b *ExternalRouteSpecApplyConfiguration) WithExportTo(values ...apiv1alpha1
 // If called multiple times, the WorkloadSelector field is set to the value of the last call.
 func (b *ExternalRouteSpecApplyConfiguration) WithWorkloadSelector(value *WorkloadSelectorApplyConfiguration) *ExternalRouteSpecApplyConfiguration {
 	b.WorkloadSelector = value
+	return b
+}
+
+// WithEgressGateway sets the EgressGateway field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the EgressGateway field is set to the value of the last call.
+func (b *ExternalRouteSpecApplyConfiguration) WithEgressGateway(value *GatewayReferenceApplyConfiguration) *ExternalRouteSpecApplyConfiguration {
+	b.EgressGateway = value
 	return b
 }
 

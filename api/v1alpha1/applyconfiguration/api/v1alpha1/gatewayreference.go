@@ -4,15 +4,19 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/externalroute/externalroute/api/v1alpha1"
+)
+
 // GatewayReferenceApplyConfiguration represents a declarative configuration of the GatewayReference type for use
 // with apply.
 //
-// GatewayReference names a gateway of any namespace.
+// GatewayReference names a gateway.
 type GatewayReferenceApplyConfiguration struct {
-	// name is the name of the gateway.
-	Name *string `json:"name,omitempty"`
+	// name is the name of the gateway: that of its Service for an egress gateway, and that of its Gateway for a waypoint.
+	Name *apiv1alpha1.DNSLabel `json:"name,omitempty"`
 	// namespace is the namespace of the gateway.
-	Namespace *string `json:"namespace,omitempty"`
+	Namespace *apiv1alpha1.DNSLabel `json:"namespace,omitempty"`
 }
 
 // GatewayReferenceApplyConfiguration constructs a declarative configuration of the GatewayReference type for use with
@@ -24,7 +28,7 @@ func GatewayReference() *GatewayReferenceApplyConfiguration {
 // WithName sets the Name field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Name field is set to the value of the last call.
-func (b *GatewayReferenceApplyConfiguration) WithName(value string) *GatewayReferenceApplyConfiguration {
+func (b *GatewayReferenceApplyConfiguration) WithName(value apiv1alpha1.DNSLabel) *GatewayReferenceApplyConfiguration {
 	b.Name = &value
 	return b
 }
@@ -32,7 +36,7 @@ func (b *GatewayReferenceApplyConfiguration) WithName(value string) *GatewayRefe
 // WithNamespace sets the Namespace field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Namespace field is set to the value of the last call.
-func (b *GatewayReferenceApplyConfiguration) WithNamespace(value string) *GatewayReferenceApplyConfiguration {
+func (b *GatewayReferenceApplyConfiguration) WithNamespace(value apiv1alpha1.DNSLabel) *GatewayReferenceApplyConfiguration {
 	b.Namespace = &value
 	return b
 }
