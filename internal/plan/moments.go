@@ -15,8 +15,8 @@ type Moments struct {
 	// Began is when the process began to reconcile.
 	Began time.Time
 
-	// sent is when a ServiceEntry or DestinationRule was last written, and moved when the VirtualService last left a cluster or a host, was created, or was
-	// deleted.
+	// sent is when an object that traffic is sent to was last written. moved is when traffic last moved: a VirtualService left a cluster or a host, was created,
+	// or was deleted, or a ServiceEntry was led to a gateway.
 	sent  map[translate.Key]time.Time
 	moved time.Time
 	// unsure reports that the last write of the VirtualService failed: the API server may have committed it all the same, and the cache not show it yet.
@@ -69,8 +69,8 @@ func (m *Moments) stamp(step Step, now time.Time) {
 		m.moved = now
 		return
 	}
-	if upstreamHost(step.Object) == "" {
-		return // a Service is not waited for
+	if isKind(step.Object, translate.ServiceKind) {
+		return // it is not waited for
 	}
 	if m.sent == nil {
 		m.sent = map[translate.Key]time.Time{}

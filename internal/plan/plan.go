@@ -160,8 +160,10 @@ type planner struct {
 	moments *Moments
 	now     time.Time
 
-	// live is the VirtualService that stands, next the one that is wanted: a pass-through route wants none.
+	// live is the VirtualService that moves traffic and stands, next the one that is wanted: a pass-through route wants none.
 	live, next *networkingv1.VirtualService
+	// entry is the ServiceEntry that moves traffic instead, nil if that is not behind a gateway.
+	entry *networkingv1.ServiceEntry
 	// settled is when every sidecar knows that traffic has moved: nothing of before is used then. It is zero if traffic has not moved yet.
 	settled time.Time
 	// serving is the VirtualService, as it is or as the plan makes it, nil if there is none.
@@ -173,9 +175,15 @@ type planner struct {
 func (p *planner) read() {
 	p.wanted, p.known = hash(p.Objects), map[translate.Key]uint64{}
 	for _, item := range p.Objects {
-		if item.Stage == translate.StageTraffic {
-			p.next = item.Object.(*networkingv1.VirtualService) //nolint:forcetypeassert // the only kind of this stage
-			p.live, _ = p.standing(translate.KeyOf(item.Object)).(*networkingv1.VirtualService)
+		if item.Stage != translate.StageTraffic {
+			continue
+		}
+		switch o := item.Object.(type) {
+		case *networkingv1.VirtualService:
+			p.next = o
+			p.live, _ = p.standing(translate.KeyOf(o)).(*networkingv1.VirtualService)
+		case *networkingv1.ServiceEntry:
+			p.entry = o
 		}
 	}
 	if p.next == nil {
@@ -196,7 +204,7 @@ func (p *planner) read() {
 // ownedVirtualService is what stands of a route that had destinations, nil if there is none.
 func (p *planner) ownedVirtualService() *networkingv1.VirtualService {
 	for _, object := range p.Owned {
-		if v, is := object.(*networkingv1.VirtualService); is && v.GetDeletionTimestamp().IsZero() {
+		if v, is := object.(*networkingv1.VirtualService); is && !translate.IsSecondLeg(v) && v.GetDeletionTimestamp().IsZero() {
 			return v
 		}
 	}
@@ -213,7 +221,7 @@ func (p *planner) standing(key translate.Key) translate.Object {
 
 func (p *planner) isSettled() bool { return !p.settled.IsZero() && !p.now.Before(p.settled) }
 
-// upstreams writes Services, ServiceEntries and DestinationRules. Until traffic has settled they keep what it may still use, and lack what it must not yet use.
+// upstreams writes what traffic is sent to. Until traffic has settled they keep what it may still use, and lack what it must not yet use.
 func (p *planner) upstreams() {
 	for _, item := range p.Objects {
 		if item.Stage == translate.StageUpstream {
@@ -224,7 +232,7 @@ func (p *planner) upstreams() {
 	p.closePorts()
 }
 
-// traffic writes the VirtualService, when what it does not use yet has settled.
+// traffic writes what moves traffic, when what it does not use yet has settled.
 func (p *planner) traffic() {
 	if p.next == nil {
 		p.passThrough()
@@ -241,13 +249,24 @@ func (p *planner) traffic() {
 }
 
 // passThrough finds when traffic has settled in a route that has no VirtualService: workloads use a ServiceEntry when it has settled, and what a
-// VirtualService used may go when the VirtualService has been gone for as long.
+// VirtualService used may go when the VirtualService has been gone for as long. An entry that leads to a gateway waits for what it does there.
 func (p *planner) passThrough() {
+	if p.entry != nil && !p.isInSync(p.entry) {
+		if p.wait = p.untilUpstreams(); p.wait <= 0 {
+			p.moves = p.apply(p.entry, translate.StageTraffic)
+		}
+	}
 	since := latest(p.moments.Began, p.moments.moved)
 	for _, item := range p.Objects {
 		since = latest(since, p.sent(translate.KeyOf(item.Object)))
 	}
 	p.settled = since.Add(p.Settle)
+}
+
+// isInSync reports whether an object of the route stands as it is wanted.
+func (p *planner) isInSync(want translate.Object) bool {
+	live := p.Owned[translate.KeyOf(want)]
+	return live != nil && translate.InSync(want, live)
 }
 
 // leftovers deletes what the route does not ask for any more. A VirtualService goes before what it uses: sidecars would answer 503 otherwise, if they learn
@@ -295,7 +314,7 @@ func (p *planner) planned(key translate.Key) translate.Object {
 // apply adds a step if the object that stands is not as it should be, and reports whether it does.
 func (p *planner) apply(want translate.Object, stage translate.Stage) bool {
 	key, mark := translate.KeyOf(want), translate.Fingerprint(want)
-	if live := p.Owned[key]; live != nil && translate.InSync(want, live) {
+	if p.isInSync(want) {
 		p.known[key] = mark
 		return false
 	}
@@ -362,11 +381,10 @@ func inSync(objects int) string {
 func (p *planner) suspend() {
 	condition := Condition{Programmed: true, Reason: v1alpha1.ReasonSuspended, Message: "The route is suspended; all generated objects are in sync."}
 	if len(p.Apply) > 0 || p.wait > 0 {
-		var next translate.Object = p.next
+		key := translate.KeyOf(p.Objects[len(p.Objects)-1].Object) // it moves traffic
 		if len(p.Apply) > 0 {
-			next = p.Apply[0].Object
+			key = p.Apply[0].Key()
 		}
-		key := translate.KeyOf(next)
 		condition.Programmed = false
 		condition.Message = fmt.Sprintf("The route is suspended, and %s is not as it asks. Set spec.suspend to false to let the operator update it.", key)
 	}

@@ -41,6 +41,14 @@ const (
 	tlsASNI     = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tls://a.example.com:5432", weight: 1, tls: {sni: x.example.com}}]}`
 	tcpTwo      = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://a.example.com:5432", weight: 1}, {name: other, url: "tcp://a.example.com:5432", weight: 1}]}`
 	tcpTwoOne   = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://a.example.com:5432", weight: 9}, {name: other, url: "tcp://a.example.com:5432", weight: 1}]}`
+	eastA       = `{hosts: [web], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	eastASlow   = `{hosts: [web], port: 80, exportTo: [.], rules: [{timeout: 5s}], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	eastB       = `{hosts: [web], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://b.example.com", resolution: DNS, weight: 1}]}`
+	westA       = `{hosts: [web], port: 80, exportTo: [.], egressGateway: {name: west, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	inPlaceEast = `{hosts: [a.example.com], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	passEast    = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
+	passEastB   = `{hosts: [a.example.com, b.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
+	passWest    = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: west, namespace: gateways}}`
 	both        = `{hosts: [web, a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 )
 
@@ -51,7 +59,7 @@ const tcpName, tlsName = "1fcb1474cc", "79c08e652b"
 // deletions, the condition's reason, and when there is more to do.
 func TestNext(t *testing.T) {
 	const a, b = "ServiceEntry(a:443), DestinationRule(a 1)", "ServiceEntry(b:443), DestinationRule(b 1)"
-	const tcp, tls = "ServiceEntry(" + tcpName + ":5432), DestinationRule(" + tcpName + " 1)", "ServiceEntry(" + tlsName + ":5432), DestinationRule(" + tlsName + " 1)"
+	const tcp, tls = "ServiceEntry(" + tcpName + ":5432,to a), DestinationRule(" + tcpName + " 1)", "ServiceEntry(" + tlsName + ":5432,to a), DestinationRule(" + tlsName + " 1)"
 	for name, c := range map[string]struct {
 		story func(*story)
 		want  []string
@@ -423,6 +431,320 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: " + a + "; Switching; again 3s", "3s: VirtualService | ServiceEntry(a:443,80-); Programmed; again 3s",
 				"6s: delete ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"a new route through a gateway onto nobody's alias is written in one pass": {
+			func(s *story) {
+				s.route(eastA)
+				s.pass()
+				s.pass()
+				s.restart()
+				s.pass()
+			},
+			[]string{
+				"0s: Service, ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg | VirtualService; Programmed",
+				"0s: Programmed",
+				"0s: Programmed",
+			},
+		},
+		"a route that goes to a gateway: the whole way there settles before traffic moves": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(eastA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg; Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a route that leaves its gateway": {
+			func(s *story) {
+				s.stands(eastA)
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a route that goes from one gateway to another": {
+			func(s *story) {
+				s.stands(eastA)
+				s.route(westA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(west 1), Gateway, leg; Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"another upstream behind a gateway: a second leg beside the old one": {
+			func(s *story) {
+				s.stands(eastA)
+				s.route(eastB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to b), DestinationRule(private 1), DestinationRule(east 2), Gateway, leg; Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: DestinationRule(east 1); delete leg, Gateway, DestinationRule(private), ServiceEntry(private); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"rules behind a gateway change in place, at once": {
+			func(s *story) {
+				s.stands(eastA)
+				s.route(eastASlow)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: leg; Programmed",
+				"0s: Programmed",
+			},
+		},
+		"a move to a gateway waits for a second leg that was lost meanwhile": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(eastA)
+				s.pass()
+				s.after(2 * time.Second)
+				s.lose("Gateway")
+				s.pass()
+				s.after(time.Second)
+				s.pass()
+				s.after(2 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg; Switching; again 3s",
+				"2s: Gateway?; Switching; again 3s",
+				"3s: Switching; again 2s",
+				"5s: VirtualService; Programmed; again 3s",
+			},
+		},
+		"a host in place goes to a gateway, and keeps its plain port": {
+			func(s *story) {
+				s.stands(inPlace)
+				s.route(inPlaceEast)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg; Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a host in place leaves its gateway": {
+			func(s *story) {
+				s.stands(inPlaceEast)
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: DestinationRule(a 1); Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s",
+				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a pass-through route through a gateway may find traffic: its entry comes last": {
+			func(s *story) {
+				s.route(passEast)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+				s.restart()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), Gateway, leg; Switching; again 3s",
+				"3s: ServiceEntry(a:443,to east); Programmed",
+				"3s: Programmed",
+				"3s: Programmed",
+			},
+		},
+		"a pass-through route goes to a gateway": {
+			func(s *story) {
+				s.stands(passA)
+				s.route(passEast)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), Gateway, leg; Switching; again 3s",
+				"3s: ServiceEntry(a:443,to east); Programmed",
+				"6s: Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a pass-through route leaves its gateway": {
+			func(s *story) {
+				s.stands(passEast)
+				s.route(passA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443); Programmed; again 3s",
+				"3s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"6s: Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a pass-through route goes from one gateway to another": {
+			func(s *story) {
+				s.stands(passEast)
+				s.route(passWest)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), Gateway, leg; Switching; again 3s",
+				"3s: ServiceEntry(a:443,to west); Programmed; again 3s",
+				"6s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a host of a pass-through route through a gateway comes": {
+			func(s *story) {
+				s.stands(passEast)
+				s.route(passEastB)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to b), Gateway, leg; Switching; again 3s",
+				"3s: ServiceEntry(a:443,to east); Programmed",
+				"6s: Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a host of a pass-through route through a gateway goes": {
+			func(s *story) {
+				s.stands(passEastB)
+				s.route(passEast)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443,to east); Programmed; again 3s",
+				"3s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"6s: Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a pass-through route through a gateway that gets destinations": {
+			func(s *story) {
+				s.stands(passEast)
+				s.route(eastA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: Service, ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg | VirtualService; Programmed; again 3s",
+				"3s: delete leg, Gateway, ServiceEntry(a), ServiceEntry(private); Programmed",
+				"6s: Programmed",
+				"6s: Programmed",
+			},
+		},
+		"a route through a gateway that loses its destinations": {
+			func(s *story) {
+				s.stands(eastA)
+				s.route(passEast)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(private:443,to a), Gateway, leg; Switching; again 3s",
+				"3s: ServiceEntry(a:443,to east); Programmed; again 3s",
+				"6s: delete VirtualService; Programmed; again 3s",
+				"6s: Programmed; again 3s",
+				"9s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private), Service; Programmed",
+				"12s: Programmed",
+			},
+		},
+		"a suspended route that waits for its gateway to settle says what differs": {
+			func(s *story) {
+				s.stands(passA)
+				s.suspended = true
+				s.route(passEast)
+				s.pass()
+			},
+			[]string{
+				"0s: Suspended",
 			},
 		},
 		"an entry of a pass-through route that another client deletes comes back": {
@@ -807,6 +1129,11 @@ func (s *story) translate() *translate.Translation {
 			Type: corev1.ServiceTypeClusterIP, HasSelector: true, Ports: []corev1.ServicePort{{Name: "http", Port: 80}},
 		}
 	}
+	for _, name := range []string{"east", "west"} {
+		mesh.Services[types.NamespacedName{Namespace: "gateways", Name: name}] = translate.Service{
+			HasSelector: true, Selector: map[string]string{"gateway": name}, Ports: []corev1.ServicePort{{Name: "https", Port: 443}},
+		}
+	}
 	translation, refusal := translate.Translate(route, mesh)
 	if refusal != nil {
 		s.Fatal(refusal.Message())
@@ -893,8 +1220,11 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 	var deletions []string
 	for _, d := range p.Delete {
 		name := d.Kind
-		if host, _, _ := strings.Cut(s.hosts()[d.Key], "."); slices.Contains([]string{"a", "b", tcpName, tlsName}, host) {
-			name += "(" + host + ")"
+		if host := s.hosts()[d.Key]; strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".example.com") || strings.HasSuffix(host, ".local") {
+			name += "(" + label(host) + ")"
+		}
+		if d.Kind == "VirtualService" && d.Name != "web" {
+			name = "leg"
 		}
 		deletions = append(deletions, name)
 	}
@@ -925,7 +1255,9 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 func (s *story) hosts() map[translate.Key]string {
 	hosts := map[translate.Key]string{}
 	before := s.spec
-	for _, spec := range []string{toA, toB, inPlace, inPlain, passA, passA8443, tcpA, tlsA} {
+	for _, spec := range []string{
+		toA, toB, inPlace, inPlain, passA, passA8443, tcpA, tlsA, eastA, eastB, westA, inPlaceEast, passEastB, passWest,
+	} {
 		s.spec = spec
 		for _, item := range s.translate().Objects {
 			hosts[translate.KeyOf(item.Object)] = hostOf(item.Object)
@@ -947,7 +1279,7 @@ func hostOf(object translate.Object) string {
 
 // short names an object with what matters of it: an entry's ports, those that lead nowhere with a dash, or how many subsets a rule has.
 func short(object translate.Object) string {
-	host, _, _ := strings.Cut(hostOf(object), ".")
+	host := label(hostOf(object))
 	switch o := object.(type) {
 	case *networkingv1.ServiceEntry:
 		var ports []string
@@ -958,11 +1290,26 @@ func short(object translate.Object) string {
 			}
 			ports = append(ports, port)
 		}
+		for _, e := range o.Spec.Endpoints {
+			ports = append(ports, "to "+label(e.Address))
+		}
 		return fmt.Sprintf("ServiceEntry(%s:%s)", host, strings.Join(ports, ","))
 	case *networkingv1.DestinationRule:
 		return fmt.Sprintf("DestinationRule(%s %d)", host, len(o.Spec.Subsets))
 	}
+	if v, is := object.(*networkingv1.VirtualService); is && translate.IsSecondLeg(v) {
+		return "leg"
+	}
 	return translate.KeyOf(object).Kind
+}
+
+// label is the first one of a host, or that the host is private.
+func label(host string) string {
+	first, _, _ := strings.Cut(host, ".")
+	if strings.HasSuffix(host, ".externalroute.internal") && first != tcpName && first != tlsName {
+		return "private"
+	}
+	return first
 }
 
 // A row of failures ends with a success, and not with the time that each of them takes.

@@ -96,15 +96,42 @@ func (p *planner) untilMove() time.Duration {
 			delete(fresh, used)
 		}
 	}
+	if len(fresh) > 0 && p.behindGateway() {
+		return p.untilUpstreams()
+	}
 	var wait time.Duration
 	for t := range fresh {
 		for _, item := range p.Objects {
 			if upstreamHost(item.Object) == t.host {
-				wait = max(wait, p.sent(translate.KeyOf(item.Object)).Add(p.Settle).Sub(p.now))
+				wait = max(wait, p.untilSettled(item))
 			}
 		}
 	}
 	return wait
+}
+
+// behindGateway reports whether requests take a second leg, whose upstreams the VirtualService does not name.
+func (p *planner) behindGateway() bool {
+	return slices.ContainsFunc(p.Objects, func(item translate.Item) bool { return isKind(item.Object, translate.GatewayKind) })
+}
+
+// untilUpstreams is how long it takes until everything that traffic may be sent to has settled.
+func (p *planner) untilUpstreams() time.Duration {
+	var wait time.Duration
+	for _, item := range p.Objects {
+		if item.Stage == translate.StageUpstream && !isKind(item.Object, translate.ServiceKind) {
+			wait = max(wait, p.untilSettled(item))
+		}
+	}
+	return wait
+}
+
+func (p *planner) untilSettled(item translate.Item) time.Duration {
+	return p.sent(translate.KeyOf(item.Object)).Add(p.Settle).Sub(p.now)
+}
+
+func isKind(object translate.Object, kind translate.Kind) bool {
+	return translate.KindOf(object).GVK == kind.GVK
 }
 
 // sent is when an upstream was last written, at the latest by this plan.

@@ -40,6 +40,10 @@ func destinationRule(f func(*networkingv1.DestinationRule)) change {
 	return change{translate.DestinationRuleKind, func(o translate.Object) { f(o.(*networkingv1.DestinationRule)) }}
 }
 
+func gateway(f func(*networkingv1.Gateway)) change {
+	return change{translate.GatewayKind, func(o translate.Object) { f(o.(*networkingv1.Gateway)) }}
+}
+
 func virtualService(f func(*networkingv1.VirtualService)) change {
 	return change{translate.VirtualServiceKind, func(o translate.Object) { f(o.(*networkingv1.VirtualService)) }}
 }
@@ -67,6 +71,9 @@ var specChanges = map[string]change{
 	"the TLS mode of a DestinationRule": destinationRule(func(d *networkingv1.DestinationRule) {
 		d.Spec.Subsets[0].TrafficPolicy.Tls.Mode = istio.ClientTLSSettings_DISABLE
 	}),
+	"the selector of a Gateway":               gateway(func(g *networkingv1.Gateway) { g.Spec.Selector["istio"] = "ingress" }),
+	"a host of a Gateway, added":              gateway(func(g *networkingv1.Gateway) { g.Spec.Servers[0].Hosts = append(g.Spec.Servers[0].Hosts, "*") }),
+	"the TLS mode of a Gateway":               gateway(func(g *networkingv1.Gateway) { g.Spec.Servers[0].Tls.Mode = istio.ServerTLSSettings_PASSTHROUGH }),
 	"a host of a VirtualService, added":       virtualService(func(v *networkingv1.VirtualService) { v.Spec.Hosts = append(v.Spec.Hosts, "shop") }),
 	"gateways of a VirtualService":            virtualService(func(v *networkingv1.VirtualService) { v.Spec.Gateways = []string{"front"} }),
 	"a host of a VirtualService":              virtualService(func(v *networkingv1.VirtualService) { v.Spec.Hosts[0] = "wed" }),
@@ -214,15 +221,15 @@ func TestKindsAreKnownByNameAndByType(t *testing.T) {
 			t.Errorf("%s is not found", kind.GVK.Kind)
 		}
 	}
-	if _, found := translate.KindNamed("Gateway"); found || translate.Rank("Gateway") >= 0 {
-		t.Error("a Gateway is not generated")
+	if _, found := translate.KindNamed("Sidecar"); found || translate.Rank("Sidecar") >= 0 {
+		t.Error("a Sidecar is not generated")
 	}
 	defer func() {
 		if recover() == nil {
 			t.Error("an object of a kind that is not generated has a kind")
 		}
 	}()
-	translate.KindOf(&networkingv1.Gateway{})
+	translate.KindOf(&networkingv1.Sidecar{})
 }
 
 func TestKeyNamesAnObjectWithinItsNamespace(t *testing.T) {
@@ -311,7 +318,9 @@ func translated(t *testing.T, web *translate.Service, spec map[string]any) *tran
 	if len(problems) > 0 {
 		t.Fatal(problems.ToAggregate())
 	}
-	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain, Services: map[types.NamespacedName]translate.Service{}}
+	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain, Services: map[types.NamespacedName]translate.Service{
+		{Namespace: "gateways", Name: "egress"}: {HasSelector: true, Selector: map[string]string{"istio": "egress"}, Ports: []corev1.ServicePort{{Port: 443}}},
+	}}
 	if web != nil {
 		mesh.Services[types.NamespacedName{Namespace: "demo", Name: "web"}] = *web
 	}
@@ -325,7 +334,11 @@ func translated(t *testing.T, web *translate.Service, spec map[string]any) *tran
 // objectOf is the generated object of a kind.
 func objectOf(t *testing.T, kind translate.Kind) translate.Object {
 	t.Helper()
-	objects := translated(t, nil, map[string]any{"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}}}).Objects
+	spec := map[string]any{"hosts": []any{"web"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}}}
+	if kind.GVK == translate.GatewayKind.GVK {
+		spec["egressGateway"] = map[string]any{"name": "egress", "namespace": "gateways"}
+	}
+	objects := translated(t, nil, spec).Objects
 	return objects[slices.IndexFunc(objects, func(item translate.Item) bool { return translate.KindOf(item).GVK == kind.GVK })].Object
 }
 
