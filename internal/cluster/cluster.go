@@ -33,7 +33,7 @@ import (
 // The operator's rights to read. It reads ConfigMaps by name alone, the labels of namespaces, and never a Secret.
 //
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
-// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=list;watch
+// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;gateways,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=services;configmaps;namespaces,verbs=list;watch
 
@@ -159,6 +159,9 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 		return nil
 	})
 }
+
+// Watches reports whether the operator sees a namespace.
+func (c *Cluster) Watches(namespace string) bool { return c.options.watches(namespace) }
 
 // RecheckIstio asks the API server at once whether it still serves Istio's kinds: it has refused one of them.
 func (c *Cluster) RecheckIstio() { c.istio.recheck() }

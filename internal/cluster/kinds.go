@@ -52,6 +52,9 @@ func istioKinds(clusterDomain string) []kind {
 				return &d.ObjectMeta, &d.Spec
 			},
 			func(d *networkingv1.DestinationRule) rival { return conflict.DestinationRuleFacts(d) }),
+		istioKind(translate.GatewayKind, dependsOnGateways, clusterDomain,
+			func(g *networkingv1.Gateway) (*metav1.ObjectMeta, proto.Message) { return &g.ObjectMeta, &g.Spec },
+			func(g *networkingv1.Gateway) rival { return conflict.GatewayFacts(g) }),
 		istioKind(translate.VirtualServiceKind, dependsOnHost, clusterDomain,
 			func(v *networkingv1.VirtualService) (*metav1.ObjectMeta, proto.Message) {
 				return &v.ObjectMeta, &v.Spec

@@ -24,7 +24,8 @@ const (
 	dependsOnHost      dependency = "host"      // it asks for the host; the name has no namespace, since VirtualServices are for all
 	dependsOnUpstream  dependency = "upstream"  // it sends requests to the host
 	waitsForUpstream   dependency = "waiting"   // so it does, and it is refused because of another route or user of the host
-	dependsOnService   dependency = "service"   // a Service that is its alias, or that one of its destinations could mean
+	dependsOnGateways  dependency = "gateways"  // it has an egress gateway, whose pods any Gateway may select; the name is empty
+	dependsOnService   dependency = "service"   // a Service that is its alias or its egress gateway, or that one of its destinations could mean
 	dependsOnConfigMap dependency = "configmap" // a ConfigMap of certificate authorities
 	dependsOnWaypoint  dependency = "waypoint"  // a Gateway that is its waypoint
 )
@@ -57,6 +58,15 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 		add(dependsOnUpstream, route.Namespace, host)
 		if waits(route) {
 			add(waitsForUpstream, route.Namespace, host)
+		}
+	}
+	if g := route.Spec.EgressGateway; g != nil {
+		add(dependsOnGateways, "", "")
+		host := translate.GatewayHost(route, c.options.ClusterDomain)
+		add(dependsOnUpstream, route.Namespace, host)
+		if string(g.Namespace) != route.Namespace {
+			add(dependsOnUpstream, string(g.Namespace), host)
+			add(dependsOnUpstream, string(g.Namespace), string(g.Name))
 		}
 	}
 	references := translate.ReferencesOf(route)

@@ -119,6 +119,11 @@ func (w *World) DestinationRules(namespace, host string) []conflict.DestinationR
 	return others[conflict.DestinationRule](w, translate.DestinationRuleKind, conflict.Name{Namespace: namespace, Host: host})
 }
 
+// Gateways returns those of other people, in Istio's order.
+func (w *World) Gateways() []conflict.Gateway {
+	return others[conflict.Gateway](w, translate.GatewayKind, conflict.Name{})
+}
+
 // others returns what matters of other people's objects of a kind that claim a name.
 func others[R interface {
 	rival

@@ -71,7 +71,7 @@ type Claim struct {
 	Key string
 	// Share is the terms on which other routes may claim the key too: on the same terms, or not at all if it is empty.
 	Share string
-	// ExportTo is on what a claim on the empty terms can be shared all the same: on an equal one.
+	// ExportTo is on what a claim on the empty terms can be shared all the same: on an equal one. It is the gateway in a claim for a host that is led to one.
 	ExportTo string
 	// Port limits a claim to one port of the host; 0 means every port.
 	Port uint32
@@ -131,7 +131,11 @@ func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 		facts := ServiceEntryFacts(o)
 		for _, host := range facts.Hosts {
 			for _, port := range facts.Ports {
-				claims = append(claims, Claim{Key: "port " + o.Namespace + "/" + host, Port: port.Number, Share: port.terms(), Host: host})
+				claim := Claim{Key: portKey + o.Namespace + "/" + host, Port: port.Number, Share: port.terms(), Host: host}
+				if to := translate.LedTo(o); to != "" { // Istio merges the endpoints of all entries of the host
+					claim.Share, claim.ExportTo = "", to
+				}
+				claims = append(claims, claim)
 			}
 			claims = append(claims, facts.exportClaim(host), ruleClaim(o.Namespace, host))
 		}
@@ -159,7 +163,10 @@ func (e ServiceEntry) exportClaim(host string) Claim {
 	return claim
 }
 
-const exportKey = "export "
+const (
+	exportKey = "export "
+	portKey   = "port "
+)
 
 // Same reports whether two claims are for the same.
 func (c Claim) Same(other Claim) bool {

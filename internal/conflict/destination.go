@@ -290,6 +290,15 @@ func (d DestinationRule) DisturbsPassed() string {
 	return "originates TLS, and TLS that workloads originate themselves would be inside it: remove its tls settings, or delete it"
 }
 
+// hiddenBy says why our DestinationRule of a Service in another namespace cannot stand beside one of that namespace, and what helps, or nothing: Istio applies
+// those of the client's namespace alone (istio: pilot/pkg/model/push_context.go, destinationRule).
+func (d DestinationRule) hiddenBy(ours DestinationRule) string {
+	if d.Namespace == ours.Namespace || len(d.ExportTo) > 0 && !slices.Contains(d.ExportTo, "*") && !slices.Contains(d.ExportTo, ours.Namespace) {
+		return ""
+	}
+	return fmt.Sprintf("also applies to namespace %s, in which the route's own would replace it: leave %[1]s out of its exportTo, or delete it", ours.Namespace)
+}
+
 // seenAtHome says whether sidecars of its own namespace use it.
 func (d DestinationRule) seenAtHome() bool {
 	home := []string{".", "*", d.Namespace}

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -173,7 +175,8 @@ func (j *judge) visibleIn(namespace string) bool {
 	})
 }
 
-// foreignDestinations finds ServiceEntries and DestinationRules of other people that decide about a host that the route uses by its real name.
+// foreignDestinations finds ServiceEntries and DestinationRules of other people that decide about a host that the route uses by its real name, and Gateways of
+// the pods of its egress gateway.
 func (j *judge) foreignDestinations() {
 	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
 		if how != "" && !named(item.Object, rival) {
@@ -206,6 +209,21 @@ func (j *judge) foreignDestinations() {
 			for _, rival := range j.world.DestinationRules(j.Namespace, o.Spec.Host) {
 				disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
 			}
+			if g := j.Spec.EgressGateway; g != nil && o.Spec.Host == translate.GatewayHost(j.ExternalRoute, j.ClusterDomain) {
+				for _, host := range []string{o.Spec.Host, string(g.Name)} { // in its own namespace, a short name will do
+					for _, rival := range j.world.DestinationRules(string(g.Namespace), host) {
+						disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.hiddenBy(ours))
+					}
+				}
+			}
+		case *networkingv1.Gateway:
+			ours := GatewayFacts(o)
+			ours.Created = j.created(o).Time
+			for _, rival := range j.world.Gateways() {
+				if how := rival.Disturbs(ours); how != "" && !named(o, rival.Identity) {
+					j.destinationConflict(item.Path, "Gateway %s/%s %s", rival.Namespace, rival.Name, how)
+				}
+			}
 		}
 	}
 }
@@ -233,8 +251,8 @@ func (j *judge) routes() {
 			if winner == nil {
 				continue
 			}
-			exports := strings.HasPrefix(claim.Key, exportKey) && j.passes()
-			if !claim.Serves && !exports {
+			entire := (strings.HasPrefix(claim.Key, exportKey) || winner.leads(claim)) && j.passes()
+			if !claim.Serves && !entire {
 				j.destinationConflict(j.path(item, claim.Host), "%s", winner.words(claim, j.passes()))
 				continue
 			}
@@ -250,6 +268,11 @@ type winner struct {
 	Holder
 	// waits reports that it has nothing yet, and is older.
 	waits bool
+}
+
+// leads reports whether the two lead a host to different gateways, or only one of them to any.
+func (r *winner) leads(claim Claim) bool {
+	return strings.HasPrefix(claim.Key, portKey) && claim.ExportTo != r.Claim.ExportTo
 }
 
 // holder is the route whose objects make a claim already, or that is about to write them; of several the oldest. It is nil if the judged route has the claim
@@ -348,11 +371,16 @@ func Asked(route *v1alpha1.ExternalRoute, claim Claim, clusterDomain string) []C
 	return asked
 }
 
-// asked is what a route asks for, as far as its spec tells. Its aliases may have Services.
+// asked is what a route asks for, as far as its spec tells. Its aliases may have Services, and its egress gateway a usable one.
 func asked(route *v1alpha1.ExternalRoute, clusterDomain string) (*translate.Translation, *translate.Refusal) {
 	likely := *route
 	likely.Spec.ServiceCreationPolicy = v1alpha1.ServiceCreationIfMissing
-	return translate.Translate(&likely, translate.Mesh{ClusterDomain: clusterDomain})
+	mesh := translate.Mesh{ClusterDomain: clusterDomain}
+	if g := route.Spec.EgressGateway; g != nil {
+		usable := translate.Service{HasSelector: true, Ports: []corev1.ServicePort{{Port: 443}}}
+		mesh.Services = map[types.NamespacedName]translate.Service{translate.GatewayService(g): usable}
+	}
+	return translate.Translate(&likely, mesh)
 }
 
 // words say to whom a claim of a route, which may be a pass-through route, belongs, and what to do.
@@ -364,6 +392,12 @@ func (r *winner) words(claim Claim, passed bool) string {
 	switch {
 	case claim.Serves:
 		return fmt.Sprintf("belongs to %s: remove the host from one of the two routes", route)
+	case r.leads(claim) && passed:
+		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
+			"routes, or in none", route)
+	case r.leads(claim):
+		return fmt.Sprintf("%s belongs to %s, through an egress gateway, and Istio would merge the endpoints of both: remove the host from one of the "+
+			"two routes", claim.Host, route)
 	case strings.HasPrefix(claim.Key, exportKey) && passed:
 		return fmt.Sprintf("belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", route)
 	case strings.HasPrefix(claim.Key, exportKey):

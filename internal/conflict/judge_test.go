@@ -32,6 +32,11 @@ const (
 	webTCP     = `{hosts: [web], exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
 	webTCP80   = `{hosts: [web], port: 80, exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
 	shopTCP    = `{hosts: [shop], exportTo: [.], destinations: [{name: primary, url: "tcp://db.example.com:5432", resolution: DNS}]}`
+	eastA      = `{hosts: [web], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	eastShop   = `{hosts: [shop], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
+	passEast   = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
+	passWest   = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: west, namespace: gateways}}`
+	passDirect = `{hosts: [a.example.com], exportTo: [.]}`
 	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
 )
 
@@ -201,6 +206,105 @@ func TestJudge(t *testing.T) {
 				l.foreign(d)
 			},
 		},
+		"routes through one gateway to one host": {mine: eastA, world: func(l *list) { l.serves("shop", eastShop, 10) }},
+		"a pass-through route beside one through a gateway": {
+			mine:  passDirect,
+			world: func(l *list) { l.serves("east", passEast, 90) },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/east, which already uses it, with another egressGateway or none, and Istio would " +
+				"merge the endpoints of both: use the same egressGateway in both routes, or in none",
+		},
+		"... through the same one": {mine: passEast, world: func(l *list) { l.serves("east", passEast, 90) }},
+		"... through another one that is older and has nothing yet": {
+			mine:  passWest,
+			world: func(l *list) { l.asks("east", passEast, 10, "") },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/east, which is older, with another egressGateway or none, and Istio would " +
+				"merge the endpoints of both: use the same egressGateway in both routes, or in none",
+		},
+		"a destination beside a pass-through route through a gateway": {
+			world: func(l *list) { l.serves("east", passEast, 90) },
+			want: "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/east, which already uses it, through an egress gateway, " +
+				"and Istio would merge the endpoints of both: remove the host from one of the two routes",
+		},
+		"a destination behind a gateway beside a pass-through route through it": {mine: eastA, world: func(l *list) { l.serves("east", passEast, 10) }},
+		"a DestinationRule of the namespace for the gateway, for the whole host": {
+			mine: eastA,
+			world: func(l *list) {
+				l.rule("demo", `{host: east.gateways.svc.cluster.local, exportTo: [.], trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}`)
+			},
+			want: "DestinationConflict spec.egressGateway DestinationRule demo/hand for host east.gateways.svc.cluster.local sets connectionPool outside " +
+				"its subsets, and the route's subsets would inherit it: move it into subsets, or delete the rule",
+		},
+		"a DestinationRule of the gateway's namespace that the route's hides": {
+			mine:  eastA,
+			world: func(l *list) { l.rule("gateways", `{host: east.gateways.svc.cluster.local, exportTo: [other, demo]}`) },
+			want: "DestinationConflict spec.egressGateway DestinationRule gateways/hand for host east.gateways.svc.cluster.local also applies to namespace demo, in which " +
+				"the route's own would replace it: leave demo out of its exportTo, or delete it",
+		},
+		"... that names the host shortly": {
+			mine:  eastA,
+			world: func(l *list) { l.rule("gateways", `{host: east}`) },
+			want: "DestinationConflict spec.egressGateway DestinationRule gateways/hand for host east.gateways.svc.cluster.local also applies to namespace demo, in which " +
+				"the route's own would replace it: leave demo out of its exportTo, or delete it",
+		},
+		"... that is for its own namespace": {
+			mine:  eastA,
+			world: func(l *list) { l.rule("gateways", `{host: east.gateways.svc.cluster.local, exportTo: [.]}`) },
+		},
+		"an older Gateway without TLS on the gateway's port": {
+			mine: eastA,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: tcp, protocol: TCP}, hosts: ["*"]}]}`)
+			},
+			want: "DestinationConflict spec.egressGateway Gateway gateways/hand has a server without TLS on port 443 of the egress gateway, and Istio ignores the route's: " +
+				"remove that server, or use another port",
+		},
+		"... of all pods": {
+			mine: eastA,
+			world: func(l *list) {
+				l.gateway(10, `{servers: [{port: {number: 443, name: tcp, protocol: TCP}, hosts: ["*"]}]}`)
+			},
+			want: "DestinationConflict spec.egressGateway Gateway gateways/hand has a server without TLS on port 443 of the egress gateway, and Istio ignores the route's: " +
+				"remove that server, or use another port",
+		},
+		"... on another port": {
+			mine: eastA,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`)
+			},
+		},
+		"... of other pods": {
+			mine: eastA,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: west}, servers: [{port: {number: 443, name: tcp, protocol: TCP}, hosts: ["*"]}]}`)
+			},
+		},
+		"... that is younger": {
+			mine: eastA,
+			world: func(l *list) {
+				l.owns(eastA, 50)
+				l.gateway(90, `{selector: {app: east}, servers: [{port: {number: 443, name: tcp, protocol: TCP}, hosts: ["*"]}]}`)
+			},
+		},
+		"a Gateway that terminates TLS of all hosts": {
+			mine: passEast,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: c}}]}`)
+			},
+		},
+		"a Gateway that terminates TLS of a host that passes through": {
+			mine: passEast,
+			world: func(l *list) {
+				l.gateway(90, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [./a.example.com], tls: {mode: SIMPLE, credentialName: c}}]}`)
+			},
+			want: "DestinationConflict spec.egressGateway Gateway gateways/hand terminates TLS of a.example.com, which the route passes through, and Envoy refuses to do " +
+				"both: remove the host from one of the two",
+		},
+		"... or passes it through as well": {
+			mine: passEast,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: tls, protocol: TLS}, hosts: [a.example.com], tls: {mode: PASSTHROUGH}}]}`)
+			},
+		},
 		"a VirtualService of another user that Istio prefers": {
 			world: func(l *list) {
 				l.foreign(virtualService(l.T, at("demo", "hand", 10), "{hosts: [web], exportTo: [.], http: [{}]}"))
@@ -359,7 +463,9 @@ type list struct {
 }
 
 func (l *list) mesh() translate.Mesh {
-	mesh := translate.Mesh{ClusterDomain: domain, Services: map[types.NamespacedName]translate.Service{}}
+	mesh := translate.Mesh{ClusterDomain: domain, Services: map[types.NamespacedName]translate.Service{
+		{Namespace: "gateways", Name: "east"}: egress("east"), {Namespace: "gateways", Name: "west"}: egress("west"),
+	}}
 	var service translate.Service
 	for _, port := range l.existing {
 		protocol := "tcp"
@@ -395,6 +501,24 @@ func (l *list) objects(name, spec string, second int64) []translate.Object {
 		objects = append(objects, item.Object)
 	}
 	return objects
+}
+
+// mesh has two egress gateways.
+func egress(name string) translate.Service {
+	return translate.Service{HasSelector: true, Selector: map[string]string{"app": name, "istio": "egress"}, Ports: []corev1.ServicePort{{Port: 443}}}
+}
+
+// rule is a DestinationRule of another user, and gateway a Gateway beside the egress gateways.
+func (l *list) rule(namespace, spec string) {
+	d := &networkingv1.DestinationRule{ObjectMeta: at(namespace, "hand", 10)}
+	read(l.T, spec, &d.Spec)
+	l.foreign(d)
+}
+
+func (l *list) gateway(second int64, spec string) {
+	g := &networkingv1.Gateway{ObjectMeta: at("gateways", "hand", second)}
+	read(l.T, spec, &g.Spec)
+	l.foreign(g)
 }
 
 func (l *list) stands(objects ...translate.Object)     { l.ours = append(l.ours, objects...) }
@@ -451,6 +575,15 @@ func (l *list) DestinationRules(namespace, host string) (found []conflict.Destin
 	for _, o := range l.theirs {
 		if d, ok := o.(*networkingv1.DestinationRule); ok && d.Namespace == namespace && d.Spec.Host == host {
 			found = append(found, conflict.DestinationRuleFacts(d))
+		}
+	}
+	return found
+}
+
+func (l *list) Gateways() (found []conflict.Gateway) {
+	for _, o := range l.theirs {
+		if g, ok := o.(*networkingv1.Gateway); ok {
+			found = append(found, conflict.GatewayFacts(g))
 		}
 	}
 	return found

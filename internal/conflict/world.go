@@ -18,6 +18,8 @@ type World interface {
 	// ServiceEntries and DestinationRules return those of other people for a host in a namespace, in Istio's order.
 	ServiceEntries(namespace, host string) []ServiceEntry
 	DestinationRules(namespace, host string) []DestinationRule
+	// Gateways returns those of other people, in Istio's order.
+	Gateways() []Gateway
 	// HTTPRoutes returns the routes of the Gateway API whose parent is the Service.
 	HTTPRoutes(service types.NamespacedName) []HTTPRoute
 	// Holders returns the claims of routes that clash with the claim.

@@ -88,6 +88,9 @@ func (r *Reconciler) readMesh(ctx context.Context, p *pass) error {
 		ClusterDomain: r.options.ClusterDomain, Services: map[types.NamespacedName]translate.Service{}, MissingConfigMaps: map[string]bool{},
 		Waypoints: map[types.NamespacedName]*translate.Waypoint{}, NamespaceLabels: p.namespace.Labels,
 	}
+	if g := p.route.Spec.EgressGateway; g != nil {
+		p.mesh.GatewayUnwatched = !r.cluster.Watches(string(g.Namespace))
+	}
 	references := translate.ReferencesOf(p.route)
 	services, err := r.cluster.Services(ctx, references.Services)
 	if err != nil {

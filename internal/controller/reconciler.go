@@ -26,7 +26,7 @@ const fieldOwner = client.FieldOwner("externalroute")
 //
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status,verbs=patch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/finalizers,verbs=update
-// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;virtualservices,verbs=create;patch;delete
+// +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 

@@ -29,7 +29,8 @@ type gateway struct {
 // gatewayPath is the field that asks for the objects of a gateway.
 var gatewayPath = field.NewPath("spec", "egressGateway")
 
-func gatewayService(g *v1alpha1.GatewayReference) types.NamespacedName {
+// GatewayService is the Service of a gateway.
+func GatewayService(g *v1alpha1.GatewayReference) types.NamespacedName {
 	return types.NamespacedName{Namespace: string(g.Namespace), Name: string(g.Name)}
 }
 
@@ -47,7 +48,7 @@ func readGateway(route *v1alpha1.ExternalRoute, mesh Mesh, refusal *Refusal) *ga
 	if route.Spec.EgressGateway == nil {
 		return nil
 	}
-	key := gatewayService(route.Spec.EgressGateway)
+	key := GatewayService(route.Spec.EgressGateway)
 	service, exists := mesh.Services[key]
 	port, declared := gatewayPort(service.Ports)
 	var why string
@@ -218,6 +219,14 @@ func (g *gateway) server(route *v1alpha1.ExternalRoute, name string, server *ist
 		ObjectMeta: meta(route, name),
 		Spec:       istio.Gateway{Selector: g.selector, Servers: []*istio.Server{server}},
 	}
+}
+
+// LedTo is the gateway to which a ServiceEntry leads the hosts of a pass-through route, empty if it leads outside.
+func LedTo(entry *networkingv1.ServiceEntry) string {
+	if len(entry.Spec.Endpoints) == 0 || slices.ContainsFunc(entry.Spec.Hosts, isPrivate) {
+		return ""
+	}
+	return entry.Spec.Endpoints[0].Address
 }
 
 // IsSecondLeg reports whether a VirtualService is for the pods of a gateway, and not for sidecars.

@@ -37,7 +37,7 @@ type References struct {
 func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 	var r References
 	if g := route.Spec.EgressGateway; g != nil {
-		r.Services = append(r.Services, gatewayService(g))
+		r.Services = append(r.Services, GatewayService(g))
 	}
 	if PassesThrough(route) {
 		for _, h := range route.Spec.Hosts {

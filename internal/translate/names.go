@@ -46,6 +46,8 @@ func privateName(namespace string, parts ...string) string {
 	return strings.Join([]string{hash(parts...), namespace, privateDomain}, ".")
 }
 
+func isPrivate(host string) bool { return strings.HasSuffix(host, "."+privateDomain) }
+
 // RoutesOf returns the names of the routes that may generate an object of this kind and name, as far as the name tells: that of a long one is cut, and a
 // Service has the name of a host. A VirtualService has the name of its route or, as a second leg, a hashed one.
 func RoutesOf(key Key) (routes []string) {
