@@ -70,7 +70,7 @@ func (a *api) newCache(ctx context.Context) (cache.Cache, error) {
 	for _, k := range a.kinds {
 		scheme.AddKnownTypeWithName(k.gvk, k.newObject())
 		scheme.AddKnownTypeWithName(a.version.WithKind(k.gvk.Kind+"List"), k.newList())
-		mapper.Add(k.gvk, meta.RESTScopeNamespace)
+		mapper.AddSpecific(k.gvk, k.resource(), k.resource(), meta.RESTScopeNamespace)
 		mapper.Add(a.version.WithKind(k.gvk.Kind+"List"), meta.RESTScopeNamespace) // a cache of several namespaces asks for the scope of lists
 		byObject[k.newObject()] = cache.ByObject{Transform: k.transform}
 	}
@@ -285,9 +285,8 @@ func (a *api) isServed(ctx context.Context) (bool, error) {
 
 // list asks the API server for an object of a kind, of each namespace that is watched.
 func (a *api) list(ctx context.Context, k kind) error {
-	resource, _ := meta.UnsafeGuessKindToResource(k.gvk)
 	for _, namespace := range a.cluster.options.namespaces() {
-		err := a.discovery.RESTClient().Get().AbsPath("apis", a.version.Group, a.version.Version).Resource(resource.Resource).
+		err := a.discovery.RESTClient().Get().AbsPath("apis", a.version.Group, a.version.Version).Resource(k.resource().Resource).
 			NamespaceIfScoped(namespace, namespace != metav1.NamespaceAll).Param("limit", "1").Do(ctx).Error()
 		if err != nil {
 			return err

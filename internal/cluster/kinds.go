@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"encoding/json"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -39,6 +40,15 @@ func (k kind) name() string {
 
 func newKind[K any](gvk schema.GroupVersionKind, dependency dependency) kind {
 	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, dependency: dependency}
+}
+
+// resource is what the API server serves the kind as. What the API machinery guesses is wrong for gateways.
+func (k kind) resource() schema.GroupVersionResource {
+	name := strings.ToLower(k.gvk.Kind) + "s"
+	if stem, found := strings.CutSuffix(name, "entrys"); found {
+		name = stem + "entries"
+	}
+	return k.gvk.GroupVersion().WithResource(name)
 }
 
 // istioKinds are those of Istio that routes generate.
