@@ -188,7 +188,8 @@ func (s *story) objects() []string {
 
 func generatedLists() []client.ObjectList {
 	return []client.ObjectList{
-		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{},
+		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.GatewayList{},
+		&networkingv1.VirtualServiceList{},
 	}
 }
 
@@ -208,6 +209,13 @@ func (s *story) only(want ...string) {
 func (s *story) get(name string, object client.Object) {
 	s.Helper()
 	if err := s.client.Get(s.Context(), types.NamespacedName{Namespace: s.namespace, Name: name}, object); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *story) list(list client.ObjectList) {
+	s.Helper()
+	if err := s.client.List(s.Context(), list, client.InNamespace(s.namespace)); err != nil {
 		s.Fatal(err)
 	}
 }

@@ -43,7 +43,7 @@ func (f finding) String() string { return f.kind + ": " + f.what }
 func (c *cluster) list(ctx context.Context, in ...client.ListOption) ([]client.Object, error) {
 	var all []client.Object
 	for _, list := range []client.ObjectList{
-		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{},
+		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.GatewayList{}, &networkingv1.VirtualServiceList{},
 	} {
 		if err := c.List(ctx, list, in...); err != nil {
 			return nil, err

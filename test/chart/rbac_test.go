@@ -28,6 +28,7 @@ var shipped = map[string]rights{
 		"externalroutes/finalizers.networking.externalroute.io": "update",
 		"externalroutes/status.networking.externalroute.io":     "patch",
 		"destinationrules.networking.istio.io":                  "create delete list patch watch",
+		"gateways.networking.istio.io":                          "create delete list patch watch",
 		"serviceentries.networking.istio.io":                    "create delete list patch watch",
 		"virtualservices.networking.istio.io":                   "create delete list patch watch",
 		"httproutes.gateway.networking.k8s.io":                  "list watch",

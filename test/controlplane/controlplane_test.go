@@ -77,7 +77,7 @@ func TestAControlPlane(t *testing.T) {
 	})
 
 	t.Run("routes and Istio's objects are served", func(t *testing.T) {
-		for _, kind := range []string{"externalroutes", "serviceentries", "virtualservices", "destinationrules"} {
+		for _, kind := range []string{"externalroutes", "serviceentries", "virtualservices", "destinationrules", "gateways"} {
 			if answer, err := plane.Kubectl(t.Context(), "get", kind).CombinedOutput(); err != nil {
 				t.Errorf("%s: %s", kind, answer)
 			}
