@@ -391,7 +391,7 @@ func TestIstioComesAndGoes(t *testing.T) {
 		})
 		o.until("Istio should be installed", func() string { return installed(o, true) })
 		o.until("its objects should be read", func() string {
-			return cmp.Diff(map[string]int{"VirtualService": 1, "ServiceEntry": 0, "DestinationRule": 0}, generated())
+			return cmp.Diff(map[string]int{"VirtualService": 1, "ServiceEntry": 0, "DestinationRule": 0, "Gateway": 0}, generated())
 		})
 		o.woken("web", func() {}, func() {
 			remove()
