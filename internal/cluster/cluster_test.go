@@ -14,6 +14,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -228,7 +229,7 @@ func TestOptionalKindNeedsNoListPermission(t *testing.T) {
 	for name, served := range map[string]bool{"a kind that is missing": false, "a kind that is served": true} {
 		t.Run(name, func(t *testing.T) {
 			if served {
-				installHTTPRoutes(t)
+				installGatewayAPI(t, "HTTPRoute", "httproutes")
 			}
 			o := start(t, namespaceFor(t), func(next http.RoundTripper) http.RoundTripper {
 				return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -245,17 +246,81 @@ func TestOptionalKindNeedsNoListPermission(t *testing.T) {
 	}
 }
 
-// installHTTPRoutes installs a kind of the Gateway API until the test ends.
-func installHTTPRoutes(t *testing.T) {
+// A Gateway wakes the routes that name it when it comes, goes or changes its class, and no others; a status that changes wakes nobody.
+func TestGatewayWakesTheRoutesThatNameIt(t *testing.T) {
+	installGatewayAPI(t, "Gateway", "gateways")
+	o := start(t, namespaceFor(t), nil)
+	waypoint := func(name string) string {
+		return fmt.Sprintf("{hosts: [%s], destinations: [{url: 'https://%[1]s.example.com'}], waypoint: {name: %[1]s, namespace: %s}}", name, o.namespace)
+	}
+	for _, name := range []string{"web", "other", "sentinel"} {
+		o.route(name, waypoint(name))
+	}
+	o.route("direct", simple("direct", "direct.example.com"))
+	gateway := func(name string) string {
+		return manifest("gateway.networking.k8s.io/v1", "Gateway", name, nil, "{gatewayClassName: istio}")
+	}
+	signals := 0
+	signal := func() {
+		signals++
+		if signals == 1 {
+			create(t, o.namespace, gateway("sentinel"))
+			return
+		}
+		o.change("Gateway", "sentinel", fmt.Sprintf(`{"spec":{"gatewayClassName":"class-%d"}}`, signals))
+	}
+	for _, step := range []struct {
+		what   string
+		change func()
+		want   []string
+	}{
+		{"it comes", func() { create(t, o.namespace, gateway("web")) }, []string{"web"}},
+		{"its class changes", func() { o.change("Gateway", "web", `{"spec":{"gatewayClassName":"istio-waypoint"}}`) }, []string{"web"}},
+		{"its label changes", func() { o.change("Gateway", "web", `{"metadata":{"labels":{"istio.io/waypoint-for":"all"}}}`) }, []string{"web"}},
+		{"its status changes", func() { o.change("Gateway", "web", `{"status":{"addresses":[]}}`) }, nil},
+		{"an annotation changes", func() { o.change("Gateway", "web", `{"metadata":{"annotations":{"a":"b"}}}`) }, nil},
+		{"it goes", func() { o.remove("Gateway", "web") }, []string{"web"}},
+	} {
+		if diff := cmp.Diff(step.want, o.woken("sentinel", step.change, signal)); diff != "" {
+			t.Errorf("%s: %s", step.what, diff)
+		}
+	}
+}
+
+func (o *operator) gatewayAPI(kind, name string) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{}
+	object.SetAPIVersion("gateway.networking.k8s.io/v1")
+	object.SetKind(kind)
+	object.SetNamespace(o.namespace)
+	object.SetName(name)
+	return object
+}
+
+func (o *operator) change(kind, name, patch string) {
+	o.Helper()
+	if err := admin.Patch(o.Context(), o.gatewayAPI(kind, name), client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		o.Fatal(err)
+	}
+}
+
+func (o *operator) remove(kind, name string) {
+	o.Helper()
+	if err := admin.Delete(o.Context(), o.gatewayAPI(kind, name)); err != nil {
+		o.Fatal(err)
+	}
+}
+
+// installGatewayAPI installs a kind of the Gateway API until the test ends.
+func installGatewayAPI(t *testing.T, kind, plural string) {
 	t.Helper()
 	definition := &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        "httproutes.gateway.networking.k8s.io",
+			Name:        plural + ".gateway.networking.k8s.io",
 			Annotations: map[string]string{"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/2466"},
 		},
 		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
 			Group: "gateway.networking.k8s.io", Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: "HTTPRoute", ListKind: "HTTPRouteList", Plural: "httproutes", Singular: "httproute"},
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Plural: plural, Singular: strings.ToLower(kind)},
 			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true, Schema: &apiextensionsv1.CustomResourceValidation{
 				OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)},
 			}}},

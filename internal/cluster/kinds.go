@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -36,6 +37,15 @@ func (k kind) name() string {
 		return k.gvk.GroupKind().String()
 	}
 	return k.gvk.Kind
+}
+
+// resource is the kind's in requests. The guess takes the end of Gateway for that of ServiceEntry.
+func (k kind) resource() schema.GroupVersionResource {
+	resource, singular := meta.UnsafeGuessKindToResource(k.gvk)
+	if strings.HasSuffix(singular.Resource, "way") {
+		resource.Resource = singular.Resource + "s"
+	}
+	return resource
 }
 
 func newKind[K any](gvk schema.GroupVersionKind, dependency dependency) kind {

@@ -27,7 +27,8 @@ type rule struct {
 
 // Every rule by its sentence. A sentence that begins with a path is about that field.
 var everyRule = []map[string]rule{
-	hostRules, passThroughRules, tcpRules, urlRules, destinationRules, endpointRules, tlsRules, exportRules, selectorRules, gatewayRules, ruleRules,
+	hostRules, passThroughRules, tcpRules, urlRules, destinationRules, endpointRules, tlsRules, exportRules, selectorRules, gatewayRules, waypointRules,
+	ruleRules,
 	matchRules,
 	rewriteRules, headerRules, responseRules, retryRules(), durationRules(), boundRules(), unknownFields,
 }

@@ -330,7 +330,7 @@ func init() {
 		says: "unknown field",
 	}
 	for _, path := range []string{
-		"host", "waypoint", "destinations[0].uri", "destinations[0].tls.insecure", "destinations[0].endpoints[0].ip",
+		"host", "egressGateway.port", "waypoint.class", "destinations[0].uri", "destinations[0].tls.insecure", "destinations[0].endpoints[0].ip",
 		"destinations[0].connectionPool.tcp", "rules[0].mirror", "rules[0].match[0].path",
 		"rules[0].match[0].uri.suffix", "rules[0].rewrite.path", "rules[0].retries.count", "rules[0].headers.request.append",
 		"rules[0].fault.abort.grpcStatus", "rules[1].directResponse.headers", "exportto",
