@@ -49,6 +49,8 @@ const (
 	passEast    = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
 	passEastB   = `{hosts: [a.example.com, b.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
 	passWest    = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: west, namespace: gateways}}`
+	toAWaypoint = `{hosts: [web], port: 80, exportTo: [.], waypoint: {name: w, namespace: demo}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
+	toAAnother  = `{hosts: [web], port: 80, exportTo: [.], waypoint: {name: w, namespace: infra}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 	both        = `{hosts: [web, a.example.com], port: 80, exportTo: [.], destinations: [{name: primary, url: "https://a.example.com", resolution: DNS, weight: 1}]}`
 )
 
@@ -60,6 +62,7 @@ const tcpName, tlsName = "1fcb1474cc", "79c08e652b"
 func TestNext(t *testing.T) {
 	const a, b = "ServiceEntry(a:443), DestinationRule(a 1)", "ServiceEntry(b:443), DestinationRule(b 1)"
 	const tcp, tls = "ServiceEntry(" + tcpName + ":5432,to a), DestinationRule(" + tcpName + " 1)", "ServiceEntry(" + tlsName + ":5432,to a), DestinationRule(" + tlsName + " 1)"
+	const private = "ServiceEntry(private:443,to a), DestinationRule(private 1)"
 	for name, c := range map[string]struct {
 		story func(*story)
 		want  []string
@@ -118,6 +121,45 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: " + b + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s", "3s: VirtualService; Programmed; again 3s",
 				"6s: delete DestinationRule(b), ServiceEntry(b); Programmed",
+			},
+		},
+		"a first waypoint labels the Service at once, and is a move to an upstream of a private name": {
+			func(s *story) {
+				s.stands(toA)
+				s.route(toAWaypoint)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: Service, " + private + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s",
+				"6s: delete DestinationRule(a), ServiceEntry(a); Programmed", "6s: Programmed",
+			},
+		},
+		"another waypoint changes everything in place, the VirtualService last": {
+			func(s *story) {
+				s.stands(toAWaypoint)
+				s.route(toAAnother)
+				s.pass()
+				s.pass()
+			},
+			[]string{"0s: Service, " + private + " | VirtualService; Programmed", "0s: Programmed"},
+		},
+		"a waypoint that goes takes its labels from the Service at once, and is a move back": {
+			func(s *story) {
+				s.stands(toAWaypoint)
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: Service, " + a + "; Switching; again 3s", "3s: VirtualService; Programmed; again 3s", "6s: delete DestinationRule, ServiceEntry; Programmed",
 			},
 		},
 		"a renamed destination keeps the old subset until traffic has settled": {
