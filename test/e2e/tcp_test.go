@@ -31,19 +31,11 @@ func tcpServer(t *testing.T, u *bench.Upstream) *bench.Upstream {
 	return mesh.Serve(t, u)
 }
 
-// tcpUpstream applies the ServiceEntry and DestinationRule of an upstream and returns its destination in a VirtualService.
-func tcpUpstream(t *testing.T, namespace, name, address, host, tlsSettings string) string {
+// tcpRoute applies a route whose alias is its name. More are other fields of its spec.
+func tcpRoute(t *testing.T, namespace, name, destinations string, more ...string) {
 	t.Helper()
-	apply(t, namespace, "tcp-upstream.yaml", "NAME", name, "ADDRESS", address, "HOST", host, "TLS", tlsSettings, "SELECTOR", "null")
-	return tcpDestination(name)
-}
-
-func tcpDestination(name string) string {
-	return fmt.Sprintf("{host: %s.externalroute.internal, subset: %s, port: {number: 5432}}", name, name)
-}
-
-func verifies(host string) string {
-	return fmt.Sprintf("{mode: SIMPLE, sni: %s, subjectAltNames: [%s]}", host, host)
+	applyText(t, namespace, fmt.Sprintf("{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoute, metadata: {name: %s}, spec: {%s}}",
+		name, strings.Join(append(more, "hosts: ["+name+"]", "destinations: "+destinations), ", ")))
 }
 
 // says waits until a server behind an alias answers.
@@ -55,17 +47,14 @@ func says(t *testing.T, app *bench.App, address, line, want string) {
 	})
 }
 
-// The shape of docs/design/0016-tcp-routes.md, by hand.
-func TestTCPByHand(t *testing.T) {
+func TestTCP(t *testing.T) {
 	const namespace = "tcp"
 	one := tcpServer(t, &bench.Upstream{Host: "one.tcp.example.com"})
 	two := tcpServer(t, &bench.Upstream{Host: "two.tcp.example.com"})
 	app := begin(t, namespace)
 
 	t.Run("the mesh speaks verified TLS for the app, to both destinations alike", func(t *testing.T) {
-		first := tcpUpstream(t, namespace, "one", "239.1.1.1", one.Host, verifies(one.Host))
-		second := tcpUpstream(t, namespace, "two", "239.1.1.2", two.Host, verifies(two.Host))
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "both", "ROUTE", fmt.Sprintf("[{weight: 50, destination: %s}, {weight: 50, destination: %s}]", first, second))
+		tcpRoute(t, namespace, "both", `[{url: "tls://one.tcp.example.com:5432"}, {name: second, url: "tls://two.tcp.example.com:5432"}]`)
 		says(t, app, "both"+tcpPort, "hello", one.Host+" hello")
 		says(t, app, "both"+tcpPort, "hello", two.Host+" hello")
 		one.Requests()
@@ -88,8 +77,8 @@ func TestTCPByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 		impostor := tcpServer(t, &bench.Upstream{Host: "impostor.tcp.example.com", Certificate: &certificate})
-		to := tcpUpstream(t, namespace, "impostor", "239.1.1.3", impostor.Host, verifies(impostor.Host))
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "impostor", "ROUTE", "[{destination: "+to+"}]")
+		tcpRoute(t, namespace, "impostor", `[{url: "tls://impostor.tcp.example.com:5432"}]`)
+		ready(t, namespace)
 		arrived(t, app)
 		got, err := app.Talk(t.Context(), "impostor"+tcpPort, "hello")
 		same(t, "answer", fmt.Sprint(got, err), "closed<nil>")
@@ -100,12 +89,10 @@ func TestTCPByHand(t *testing.T) {
 		encrypted(t, impostor)
 	})
 	t.Run("a server that speaks first does so, with and without TLS", func(t *testing.T) {
-		mail := tcpServer(t, &bench.Upstream{Host: "mail.tcp.example.com", Plain: true, Conn: bench.Greets("mail")})
-		secure := tcpServer(t, &bench.Upstream{Host: "secure.tcp.example.com", Conn: bench.Greets("secure")})
-		to := tcpUpstream(t, namespace, "mail", "239.1.1.4", mail.Host, "{mode: DISABLE}")
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "mail", "ROUTE", "[{destination: "+to+"}]")
-		to = tcpUpstream(t, namespace, "secure", "239.1.1.5", secure.Host, verifies(secure.Host))
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "secure", "ROUTE", "[{destination: "+to+"}]")
+		tcpServer(t, &bench.Upstream{Host: "mail.tcp.example.com", Plain: true, Conn: bench.Greets("mail")})
+		tcpServer(t, &bench.Upstream{Host: "secure.tcp.example.com", Conn: bench.Greets("secure")})
+		tcpRoute(t, namespace, "mail", `[{url: "tcp://mail.tcp.example.com:5432"}]`)
+		tcpRoute(t, namespace, "secure", `[{url: "tls://secure.tcp.example.com:5432"}]`)
 		says(t, app, "mail"+tcpPort, "", "mail greets")
 		says(t, app, "secure"+tcpPort, "", "secure greets")
 	})
@@ -131,9 +118,8 @@ func TestTCPByHand(t *testing.T) {
 		if err := mesh.Cluster.Create(t.Context(), &corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"tls.crt": own, "tls.key": key, "ca.crt": company.PEM()}}); err != nil {
 			t.Fatal(err)
 		}
-		apply(t, namespace, "tcp-upstream.yaml", "NAME", "bank", "ADDRESS", "239.1.1.6", "HOST", bank.Host, "SELECTOR", "{matchLabels: {app: client}}",
-			"TLS", fmt.Sprintf("{mode: MUTUAL, credentialName: bank, sni: %s, subjectAltNames: [%s]}", bank.Host, bank.Host))
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "bank", "ROUTE", "[{destination: "+tcpDestination("bank")+"}]")
+		tcpRoute(t, namespace, "bank", `[{url: "tls://bank.tcp.example.com:5432", tls: {clientCertificateRef: {name: bank}}}]`,
+			"workloadSelector: {matchLabels: {app: client}}")
 		says(t, app, "bank"+tcpPort, "hello", bank.Host+" hello")
 		same(t, "client certificate", last(t, bank).ClientCertificate, "client.example.com")
 
@@ -145,23 +131,41 @@ func TestTCPByHand(t *testing.T) {
 		if err := mesh.Cluster.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": string(company.PEM())}}); err != nil {
 			t.Fatal(err)
 		}
-		to := tcpUpstream(t, namespace, "intranet", "239.1.1.7", intranet.Host,
-			fmt.Sprintf("{mode: SIMPLE, credentialName: 'configmap://%s/bank', sni: %s, subjectAltNames: [%s]}", namespace, intranet.Host, intranet.Host))
-		apply(t, namespace, "tcp-alias.yaml", "ALIAS", "intranet", "ROUTE", "[{destination: "+to+"}]")
+		tcpRoute(t, namespace, "intranet", `[{url: "tls://intranet.tcp.example.com:5432", tls: {caCertificateRefs: [{name: bank}]}}]`)
 		says(t, app, "intranet"+tcpPort, "hello", intranet.Host+" hello")
 		encrypted(t, bank, intranet)
 	})
 	t.Run("nothing can connect to the address of the private name", func(t *testing.T) {
-		if _, err := app.Dial(t.Context(), "239.1.1.1"+tcpPort); !errors.Is(err, syscall.ENETUNREACH) {
+		address := kubectl(t, "", "get", "serviceentries", "--namespace", namespace, "-o", "jsonpath={.items[0].spec.addresses[0]}")
+		if _, err := app.Dial(t.Context(), address+tcpPort); !errors.Is(err, syscall.ENETUNREACH) {
 			t.Errorf("got %v", err)
 		}
+	})
+	t.Run("a move to another host loses no connection", func(t *testing.T) {
+		const stays, moves = `[{url: "tls://one.tcp.example.com:5432"}]`, `[{url: "tls://two.tcp.example.com:5432"}]`
+		tcpRoute(t, namespace, "moving", stays)
+		says(t, app, "moving"+tcpPort, "hello", one.Host+" hello")
+		finish := talksOn(t, app, "moving"+tcpPort)
+		for range 2 {
+			tcpRoute(t, namespace, "moving", moves)
+			says(t, app, "moving"+tcpPort, "hello", two.Host+" hello")
+			becomes(t, namespace, "moving", "Ready", "True")
+			tcpRoute(t, namespace, "moving", stays)
+			says(t, app, "moving"+tcpPort, "hello", one.Host+" hello")
+			becomes(t, namespace, "moving", "Ready", "True")
+		}
+		talked, lost := finish()
+		if len(lost) > 0 || talked == 0 {
+			t.Errorf("%d of %d connections were lost, such as %q", len(lost), talked, lost[0])
+		}
+		t.Logf("%d connections", talked)
 	})
 	encrypted(t, one, two)
 }
 
-// Whatever else uses the port does so as before: when the objects come, while they are there, and when they go. And whichever of them is missing, the host
+// Whatever else uses the port does so as before: when the route comes, while it is there, and when it goes. And whichever of its objects is missing, the host
 // never gets plaintext.
-func TestTCPByHandLeavesOthersAlone(t *testing.T) {
+func TestTCPLeavesOthersAlone(t *testing.T) {
 	db := tcpServer(t, &bench.Upstream{Host: "db.tcp.example.com"})
 	passthrough := tcpServer(t, &bench.Upstream{Host: "passthrough.tcp.example.com"})
 	orders := tcpServer(t, &bench.Upstream{Host: "orders", Plain: true, Unlisted: true})
@@ -212,8 +216,7 @@ func TestTCPByHandLeavesOthersAlone(t *testing.T) {
 			neighbours("before")
 			create := func() {
 				t.Helper()
-				to := tcpUpstream(t, c.namespace, "db", "239.1.1.1", db.Host, verifies(db.Host))
-				apply(t, c.namespace, "tcp-alias.yaml", "ALIAS", "db", "ROUTE", "[{destination: "+to+"}]")
+				tcpRoute(t, c.namespace, "db", `[{url: "tls://db.tcp.example.com:5432"}]`)
 				says(t, app, "db"+tcpPort, "hello", db.Host+" hello")
 			}
 			create()
@@ -222,17 +225,22 @@ func TestTCPByHandLeavesOthersAlone(t *testing.T) {
 			address := kubectl(t, "", "get", "service", "db", "--namespace", c.namespace, "-o", "jsonpath={.spec.clusterIP}") + tcpPort
 			finish := talksOn(t, app, address)
 			for _, kind := range []string{"virtualservice", "destinationrule", "serviceentry", "service"} {
-				kubectl(t, "", "delete", kind, "db", "--namespace", c.namespace)
+				lose(t, c.namespace, "db", kind)
 				arrived(t, app)
 				got, err := app.Talk(t.Context(), address, "hello")
 				same(t, "answer without the "+kind, fmt.Sprint(got, err), "closed<nil>")
 				neighbours("without the " + kind)
 				if kind != "service" { // a new one would have another address
+					patchRoute(t, c.namespace, "db", `{"suspend": false}`)
 					create()
 				}
 			}
 			finish()
-			kubectl(t, "", "delete", "virtualservice,destinationrule,serviceentry", "db", "--namespace", c.namespace)
+			kubectl(t, "", "delete", "externalroute", "db", "--namespace", c.namespace)
+			await(t, "the objects to go", func() (string, bool) {
+				objects := generated(t, c.namespace)
+				return fmt.Sprint(objects), len(objects) == 0
+			})
 			arrived(t, app)
 			neighbours("after")
 			encrypted(t, db, passthrough)
@@ -242,12 +250,11 @@ func TestTCPByHandLeavesOthersAlone(t *testing.T) {
 
 // A connection that is open goes on while its settings change, and while objects go. (Envoy closes it at the end of its drain time when the VirtualService
 // changed; the bench's Envoy drains for longer than a test.)
-func TestTCPByHandKeepsOpenConnections(t *testing.T) {
+func TestTCPKeepsOpenConnections(t *testing.T) {
 	const namespace = "tcp-open-connections"
 	db := tcpServer(t, &bench.Upstream{Host: "long.tcp.example.com"})
 	app := begin(t, namespace)
-	to := tcpUpstream(t, namespace, "db", "239.1.1.1", db.Host, verifies(db.Host))
-	apply(t, namespace, "tcp-alias.yaml", "ALIAS", "db", "ROUTE", "[{destination: "+to+"}]")
+	tcpRoute(t, namespace, "db", `[{url: "tls://long.tcp.example.com:5432"}]`)
 	says(t, app, "db"+tcpPort, "hello", db.Host+" hello")
 	c, err := app.Dial(t.Context(), "db"+tcpPort)
 	if err != nil {
@@ -264,12 +271,13 @@ func TestTCPByHandKeepsOpenConnections(t *testing.T) {
 	}{
 		{"before", func() {}},
 		{"other TLS settings", func() {
-			tcpUpstream(t, namespace, "db", "239.1.1.1", db.Host, fmt.Sprintf("{mode: SIMPLE, sni: %s, subjectAltNames: [%s, other.example.com]}", db.Host, db.Host))
+			tcpRoute(t, namespace, "db", `[{url: "tls://long.tcp.example.com:5432", tls: {subjectAltNames: [long.tcp.example.com, other.example.com]}}]`)
+			becomes(t, namespace, "db", "Ready", "True")
 		}},
-		{"no VirtualService", func() { kubectl(t, "", "delete", "virtualservice", "db", "--namespace", namespace) }},
-		{"no DestinationRule", func() { kubectl(t, "", "delete", "destinationrule", "db", "--namespace", namespace) }},
-		{"no ServiceEntry", func() { kubectl(t, "", "delete", "serviceentry", "db", "--namespace", namespace) }},
-		{"no Service", func() { kubectl(t, "", "delete", "service", "db", "--namespace", namespace) }},
+		{"no VirtualService", func() { lose(t, namespace, "db", "virtualservice") }},
+		{"no DestinationRule", func() { lose(t, namespace, "db", "destinationrule") }},
+		{"no ServiceEntry", func() { lose(t, namespace, "db", "serviceentry") }},
+		{"no Service", func() { lose(t, namespace, "db", "service") }},
 	} {
 		step.do()
 		arrived(t, app)
@@ -285,10 +293,33 @@ func TestTCPByHandKeepsOpenConnections(t *testing.T) {
 	encrypted(t, db)
 }
 
-// talksOn lets the app send a line to an address over and over, until the function that it returns is called.
-func talksOn(t *testing.T, app *bench.App, address string) (finish func()) {
+// lose deletes an object of a route, which the operator then leaves as it is.
+func lose(t *testing.T, namespace, route, kind string) {
+	t.Helper()
+	patchRoute(t, namespace, route, `{"suspend": true}`)
+	await(t, "the route to be suspended", func() (string, bool) {
+		last := condition(t, namespace, route, "Programmed")
+		return last, strings.Contains(last, "Suspended")
+	})
+	if kind == "service" {
+		kubectl(t, "", "delete", kind, route, "--namespace", namespace)
+		return
+	}
+	kubectl(t, "", "delete", kind, "--namespace", namespace, "--selector", "app.kubernetes.io/managed-by=externalroute")
+}
+
+func patchRoute(t *testing.T, namespace, route, spec string) {
+	t.Helper()
+	kubectl(t, "", "patch", "externalroute", route, "--namespace", namespace, "--type", "merge", "--patch", `{"spec": `+spec+`}`)
+}
+
+// talksOn lets the app send a line to an address over and over, until the function that it returns is called. That returns how often it did, and what became
+// of the lines that were not answered.
+func talksOn(t *testing.T, app *bench.App, address string) (finish func() (talked int, lost []string)) {
 	t.Helper()
 	stop, done := make(chan struct{}), make(chan struct{})
+	var talked int
+	var lost []string
 	go func() {
 		defer close(done)
 		for {
@@ -296,12 +327,16 @@ func talksOn(t *testing.T, app *bench.App, address string) (finish func()) {
 			case <-stop:
 				return
 			default:
-				_, _ = app.Talk(t.Context(), address, "hello")
+				talked++
+				if answer, err := app.Talk(t.Context(), address, "hello"); err != nil || !strings.HasSuffix(answer, " hello") {
+					lost = append(lost, fmt.Sprint(answer, err))
+				}
 			}
 		}
 	}()
-	return func() {
+	return func() (int, []string) {
 		close(stop)
 		<-done
+		return talked, lost
 	}
 }
