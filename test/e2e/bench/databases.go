@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// databaseNeeds is what a machine without the databases is told.
+// databaseNeeds says what a machine without the databases lacks.
 const databaseNeeds = "the stories of TCP routes need PostgreSQL and Redis: apt-get install postgresql redis-server redis-tools"
 
 // asUser runs a program as an ordinary user of a user namespace of its own: PostgreSQL refuses to run as root. What it shares with other processes ends with
