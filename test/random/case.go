@@ -65,6 +65,9 @@ func (g *Generator) Manifests() *rapid.Generator[*unstructured.Unstructured] {
 		manifest.SetName(d.text("metadata.name"))
 		manifest.SetNamespace(d.namespace)
 		if spec, ok := g.spec.draw(d, "spec"); ok {
+			if route, is := spec.(map[string]any); is && d.chance(2) {
+				overTCP(d, route)
+			}
 			manifest.Object["spec"] = spec
 		}
 		return manifest
