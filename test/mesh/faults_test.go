@@ -118,6 +118,33 @@ func TestPlantedFaults(t *testing.T) {
 		"ports of one host with other labels": {
 			[]string{"in-place", "port-and-base-path"}, "ServiceEntry", `managed-by: externalroute`, "managed-by: other", `there is no cluster`,
 		},
+		"a TCP upstream without an address takes every connection on its port": {
+			[]string{"tcp"}, "ServiceEntry", `\n\s*addresses:\n.*`, "", `has another listener 0\.0\.0\.0_5432`,
+		},
+		"a TCP upstream on another server's address": {
+			[]string{"tcp"}, "ServiceEntry", `- 239\..*`, "- 192.0.2.1", `has another listener 192\.0\.2\.1_5432`,
+		},
+		"a TCP alias without a declared protocol makes connections wait": {
+			[]string{"tcp-tls"}, "Service", `appProtocol: tcp\n\s*name: tcp`, "name: any", `connections to cache: got .*http_inspector`,
+		},
+		"a tcp route that names another subset goes astray": {
+			[]string{"tcp-tls"}, "VirtualService", `subset: .*`, "subset: other", `connections to cache: got .*\|other\|`,
+		},
+		"a TCP destination without its TLS": {
+			[]string{"tcp-tls"}, "DestinationRule", `mode: SIMPLE`, "mode: DISABLE", `(?m)^-\W*TLS:`,
+		},
+		"other weights of connections": {
+			[]string{"tcp-weights"}, "VirtualService", `weight: 90`, "weight: 9", `connections to cache: got .* at 9, .*want .* at 90`,
+		},
+		"a tcp route for another port of the Service": {
+			[]string{"tcp-existing-service"}, "VirtualService", `port: 5432\n`, "port: 5433\n", `connections to orders: got`,
+		},
+		"a lost idle timeout": {
+			[]string{"tcp-settings"}, "DestinationRule", `idleTimeout: .*`, "idleTimeout: 60s", `idle connections to cache are closed after 1m`,
+		},
+		"pods that the TCP route does not select": {
+			[]string{"tcp-workload-selector"}, "VirtualService", `\n\s*(- )?sourceLabels:\n.*`, "", "a pod without the labels connects",
+		},
 		"a field that Istio does not know": {
 			[]string{"smallest"}, "VirtualService", `rewrite:`, "rewritten: true\n    rewrite:", "unknown field",
 		},

@@ -164,6 +164,9 @@ func (p *rivals) changes(t *testing.T, objects []*unstructured.Unstructured, bef
 		}
 		hosts, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "hosts")
 		for _, host := range hosts {
+			if was, is := before.connects(o, host), after.connects(o, host); was != is {
+				changed = append(changed, fmt.Sprintf("connections to %s from %q to %q", host, was, is))
+			}
 			if !strings.Contains(host, ".") {
 				host += "." + o.GetNamespace() + ".svc.cluster.local"
 			}
@@ -223,8 +226,7 @@ func (p *rivals) others(t *testing.T, before, after *sidecar) []string {
 
 // serves says whether a generated VirtualService has routes for a pod: those of a route with a selector name its labels.
 func serves(o *unstructured.Unstructured, labels map[string]string) bool {
-	routes, _, _ := unstructured.NestedSlice(o.Object, "spec", "http")
-	matches, _, _ := unstructured.NestedSlice(routes[0].(map[string]any), "match")
+	matches, _, _ := unstructured.NestedSlice(routesOf(o)[0].(map[string]any), "match")
 	if len(matches) == 0 {
 		return true
 	}
@@ -237,10 +239,28 @@ func serves(o *unstructured.Unstructured, labels map[string]string) bool {
 	return true
 }
 
+// routesOf are a generated VirtualService's routes, which are all for HTTP, or all for TCP.
+func routesOf(o *unstructured.Unstructured) []any {
+	http, _, _ := unstructured.NestedSlice(o.Object, "spec", "http")
+	tcp, _, _ := unstructured.NestedSlice(o.Object, "spec", "tcp")
+	return slices.Concat(http, tcp)
+}
+
+// connects says what serves the connections to an alias of a generated VirtualService, or nothing if that is for HTTP.
+func (s *sidecar) connects(o *unstructured.Unstructured, host string) string {
+	tcp, _, _ := unstructured.NestedSlice(o.Object, "spec", "tcp")
+	if len(tcp) == 0 {
+		return ""
+	}
+	matches, _, _ := unstructured.NestedSlice(tcp[0].(map[string]any), "match")
+	port, _ := matches[0].(map[string]any)["port"].(int64)
+	service, _, _ := strings.Cut(host, ".")
+	return s.connect(s.mesh.addresses[service+"."+o.GetNamespace()], int(port))
+}
+
 func clustersOf(o *unstructured.Unstructured) map[string]bool {
 	names := map[string]bool{}
-	routes, _, _ := unstructured.NestedSlice(o.Object, "spec", "http")
-	for _, route := range routes {
+	for _, route := range routesOf(o) {
 		destinations, _, _ := unstructured.NestedSlice(route.(map[string]any), "route")
 		for _, d := range destinations {
 			host, _, _ := unstructured.NestedString(d.(map[string]any), "destination", "host")

@@ -93,7 +93,7 @@ func (d *dice) born() metav1.Time { return metav1.Unix(1_700_000_000+int64(d.Int
 func (d *dice) pair() pair {
 	service := &corev1.Service{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: d.namespace},
-		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: d.address(1), Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: d.address(1), Ports: []corev1.ServicePort{{Name: "http", Port: 80}, {Name: "tcp", Port: 5432}}},
 	}
 	if d.IntN(2) == 0 {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: "http-more", Port: 8080})
@@ -114,6 +114,10 @@ func (d *dice) pair() pair {
 	switch p.Kind {
 	case "VirtualService":
 		rival := d.virtualService(translate.PortOf(route) == 80)
+		if d.IntN(2) == 0 { // most others are for another host
+			rival.Namespace, rival.Spec.Hosts = d.namespace, virtualService.Spec.Hosts
+			rival.Spec.ExportTo = one(d, rival.Spec.ExportTo, virtualService.Spec.ExportTo)
+		}
 		ours := facts(virtualService).On(uint32(translate.PortOf(route))) //nolint:gosec // 1..65535 by schema
 		if _, beats := conflict.Beats(facts(rival), ours); beats {
 			p.Verdict = "Istio prefers the rival"
@@ -169,10 +173,15 @@ func (d *dice) route(name string, service *corev1.Service) (translate.Objects, *
 		scheme := one(d, "https", "https", "https", "http")
 		destination := map[string]any{"url": scheme + "://" + d.host + one(d, "", "", ":8443", "/base")}
 		spec := map[string]any{"hosts": []any{one(d, "web", "web", "shop", d.host, d.host)}, "destinations": []any{destination}}
+		tcp := d.IntN(3) == 0
+		if tcp {
+			destination["url"] = one(d, "tcp", "tls") + "://" + d.host + ":5432"
+			spec["hosts"], scheme = []any{one(d, "web", "web", "shop")}, "tcp"
+		}
 		if scheme == "https" && d.IntN(4) == 0 {
 			destination["tls"] = map[string]any{"scope": "Host"}
 		}
-		if d.IntN(3) == 0 {
+		if d.IntN(3) == 0 && !tcp {
 			spec["port"] = int64(8080)
 		}
 		switch d.IntN(9) {
@@ -231,7 +240,29 @@ func (d *dice) virtualService(shorter bool) *networkingv1.VirtualService {
 		}
 		v.Spec.Http = append(v.Spec.Http, route)
 	}
+	if d.IntN(3) == 0 {
+		v.Spec.Tcp = d.tcpRoutes()
+	}
+	if len(v.Spec.Tcp) > 0 && d.IntN(2) == 0 {
+		v.Spec.Http = nil
+	}
 	return v
+}
+
+func (d *dice) tcpRoutes() []*istio.TCPRoute {
+	var routes []*istio.TCPRoute
+	for range 1 + d.IntN(2) {
+		route := &istio.TCPRoute{Route: []*istio.RouteDestination{{Destination: &istio.Destination{Host: "elsewhere.example.com", Port: &istio.PortSelector{Number: 5432}}}}}
+		for range d.IntN(3) {
+			route.Match = append(route.Match, &istio.L4MatchAttributes{
+				Port:         one[uint32](d, 0, 0, 5432, 80),
+				SourceLabels: one(d, nil, nil, map[string]string{"app": "a"}, map[string]string{"app": "b"}), SourceNamespace: one(d, "", "", d.namespace, d.far()),
+				Gateways: one(d, nil, nil, nil, []string{"mesh"}, []string{"front"}),
+			})
+		}
+		routes = append(routes, route)
+	}
+	return routes
 }
 
 func (d *dice) serviceEntry() *networkingv1.ServiceEntry {
