@@ -39,15 +39,6 @@ func (k kind) name() string {
 	return k.gvk.Kind
 }
 
-// resource is the kind's in requests. The guess takes the end of Gateway for that of ServiceEntry.
-func (k kind) resource() schema.GroupVersionResource {
-	resource, singular := meta.UnsafeGuessKindToResource(k.gvk)
-	if strings.HasSuffix(singular.Resource, "way") {
-		resource.Resource = singular.Resource + "s"
-	}
-	return resource
-}
-
 func newKind[K any](gvk schema.GroupVersionKind, dependency dependency) kind {
 	return kind{gvk: gvk, newObject: func() cached { return &object[K]{} }, newList: func() list { return &objects[K]{} }, dependency: dependency}
 }
