@@ -46,6 +46,9 @@ var gatewayRules = map[string]rule{
 		with: withGateway, at: "destinations[0].tls.clientCertificateRef", bad: values(parse(`{kind: Secret, name: client}`)), path: "egressGateway",
 		says: "egressGateway excludes tls.clientCertificateRef",
 	},
+	"an egress gateway needs HTTP destinations": {
+		with: toTLS, at: "egressGateway", good: values(nil), bad: values(parse(gatewayReference)), says: "egressGateway needs http or https destinations",
+	},
 	"a route through an egress gateway passes no wildcards": {
 		with: passesToGateway, at: "hosts", good: values([]any{"www.example.com", "api.example.com"}), bad: values([]any{"*.example.com"}, []any{"www.example.com", "*.example.com"}),
 		says: "egressGateway needs host names without wildcards",

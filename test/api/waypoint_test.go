@@ -49,6 +49,12 @@ var waypointRules = map[string]rule{
 		with: "hosts: [www.example.com]\ndestinations: []", at: "waypoint", good: values(nil), bad: values(parse(`{name: waypoint, namespace: infra}`)),
 		says: "waypoint needs destinations",
 	},
+	"a waypoint excludes an egress gateway": {
+		with: withGateway, at: "waypoint", good: values(nil), bad: values(parse(`{name: waypoint, namespace: infra}`)), says: "waypoint excludes egressGateway",
+	},
+	"a waypoint needs HTTP destinations": {
+		with: toTCP, at: "waypoint", good: values(nil), bad: values(parse(`{name: waypoint, namespace: infra}`)), says: "waypoint needs http or https destinations",
+	},
 	"a waypoint goes with other namespaces, endpoints and resolutions": {
 		with: `waypoint: {name: waypoint, namespace: infra}`, at: "exportTo", good: values([]any{"*"}, []any{".", "infra"}, []any{".", "other"}),
 		bad: values([]any{"infra"}), says: `must hold "."`,
