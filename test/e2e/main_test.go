@@ -65,6 +65,12 @@ func run(m *testing.M) int {
 // apply applies a manifest of testdata to a namespace; ${NAME} in it stands for values, given as NAME, VALUE, ...
 func apply(t *testing.T, namespace, file string, values ...string) {
 	t.Helper()
+	applyText(t, namespace, manifest(t, file, values...))
+}
+
+// manifest reads a manifest of testdata with its values.
+func manifest(t *testing.T, file string, values ...string) string {
+	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +79,7 @@ func apply(t *testing.T, namespace, file string, values ...string) {
 	for i := 0; i < len(values); i += 2 {
 		replacements = append(replacements, "${"+values[i]+"}", values[i+1])
 	}
-	applyText(t, namespace, strings.NewReplacer(replacements...).Replace(string(content)))
+	return strings.NewReplacer(replacements...).Replace(string(content))
 }
 
 func applyText(t *testing.T, namespace, manifest string) {
@@ -98,7 +104,7 @@ func kubectl(t *testing.T, input string, args ...string) string {
 // forget deletes what a story left in a namespace, routes first, and waits until it is gone: the next app there begins with nothing.
 func forget(t *testing.T, namespace string) {
 	t.Helper()
-	for _, kinds := range []string{"externalroutes", "virtualservices,serviceentries,destinationrules,services,sidecars"} {
+	for _, kinds := range []string{"externalroutes", "virtualservices,gateways.networking.istio.io,serviceentries,destinationrules,services,sidecars"} {
 		output, err := mesh.Kubectl(context.Background(), "delete", kinds, "--all", "--namespace", namespace).CombinedOutput()
 		if err != nil {
 			t.Errorf("clean up %s: %v: %s", namespace, err, output)

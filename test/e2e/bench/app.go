@@ -36,9 +36,18 @@ type App struct {
 
 	bench    *Bench
 	network  *network
+	address  string // of its pod
 	envoy    *process
 	http     *http.Client
 	expected bool // that Envoy refuses something
+}
+
+// proxy is what the bootstrap of an Envoy tells istiod about its pod.
+type proxy struct {
+	kind    string // sidecar or router
+	account string // the pod's ServiceAccount
+	labels  map[string]string
+	secrets string // the socket of the agent that has its certificate
 }
 
 // Response is an answer as the app saw it.
@@ -78,13 +87,18 @@ func (b *Bench) StartApp(ctx context.Context, namespace string, labels map[strin
 	if labels == nil {
 		labels = map[string]string{"app": "client"}
 	}
-	a := &App{Namespace: namespace, bench: b}
-	a.http = a.Client(&tls.Config{RootCAs: b.Authority.Pool(), MinVersion: tls.VersionTLS12})
-	if err := a.start(ctx, labels); err != nil {
+	a := b.newApp(namespace)
+	if err := a.start(ctx, proxy{kind: "sidecar", account: "client", labels: labels, secrets: b.secrets.socket}); err != nil {
 		a.end()
 		return nil, fmt.Errorf("start an app in %s: %w (logs: %s)", namespace, err, b.Dir)
 	}
 	return a, nil
+}
+
+func (b *Bench) newApp(namespace string) *App {
+	a := &App{Namespace: namespace, bench: b}
+	a.http = a.Client(&tls.Config{RootCAs: b.Authority.Pool(), MinVersion: tls.VersionTLS12})
+	return a
 }
 
 // Stop ends the app. What its sidecar refused is an error.
@@ -109,22 +123,27 @@ func (a *App) end() {
 	}
 }
 
-func (a *App) start(ctx context.Context, labels map[string]string) (err error) {
-	token, err := a.identity(ctx)
+func (a *App) start(ctx context.Context, p proxy) (err error) {
+	token, err := a.identity(ctx, p.account)
 	if err != nil {
 		return err
 	}
-	var name, address string
-	if a.network, name, address, err = a.bench.podNetwork(a.Namespace); err != nil {
+	var name string
+	if a.network, name, a.address, err = a.bench.podNetwork(a.Namespace); err != nil {
 		return err
 	}
-	encoded, err := json.Marshal(labels)
+	if p.kind == "sidecar" {
+		if err := a.network.capture(); err != nil {
+			return err
+		}
+	}
+	encoded, err := json.Marshal(p.labels)
 	if err != nil {
 		return err
 	}
 	values := map[string]string{
-		"NAME": name, "NAMESPACE": a.Namespace, "ADDRESS": address, "LABELS": string(encoded), "TOKEN": token,
-		"XDS": filepath.Join(a.bench.Dir, "xds.sock"), "SDS": filepath.Join(a.bench.Dir, "sds.sock"),
+		"KIND": p.kind, "NAME": name, "NAMESPACE": a.Namespace, "ACCOUNT": p.account, "ADDRESS": a.address, "LABELS": string(encoded), "TOKEN": token,
+		"XDS": filepath.Join(a.bench.Dir, "xds.sock"), "SDS": p.secrets,
 	}
 	file := filepath.Join(a.bench.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {
@@ -152,8 +171,8 @@ func (a *App) Command(ctx context.Context, program string, args ...string) *exec
 }
 
 // identity makes the ServiceAccount of the app, which may read secrets, as Istio asks for client certificates, and returns its token.
-func (a *App) identity(ctx context.Context) (string, error) {
-	meta := metav1.ObjectMeta{Namespace: a.Namespace, Name: "client"}
+func (a *App) identity(ctx context.Context, name string) (string, error) {
+	meta := metav1.ObjectMeta{Namespace: a.Namespace, Name: name}
 	account := &corev1.ServiceAccount{ObjectMeta: meta}
 	for _, object := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.Namespace}},
@@ -161,8 +180,8 @@ func (a *App) identity(ctx context.Context) (string, error) {
 		&rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "list", "watch"}}}},
 		&rbacv1.RoleBinding{
 			ObjectMeta: meta,
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "client"},
-			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: a.Namespace, Name: "client"}},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
+			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: a.Namespace, Name: name}},
 		},
 	} {
 		if err := a.bench.Cluster.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {

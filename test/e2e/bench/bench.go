@@ -167,7 +167,7 @@ func (b *Bench) installEnvoy() (err error) {
 	if b.envoy, err = controlplane.LastLine("./hack/envoy/install.sh"); err != nil {
 		return err
 	}
-	b.secrets, err = startSecretService(filepath.Join(b.Dir, "sds.sock"), b.Authority)
+	b.secrets, err = startSecretService(filepath.Join(b.Dir, "sds.sock"), b.Authority, "apps", "client")
 	return err
 }
 

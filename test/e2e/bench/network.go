@@ -154,9 +154,7 @@ func (b *Bench) address() (string, error) {
 	return address, b.world.run("ip address add " + address + " dev lo")
 }
 
-// podNetwork makes the network of an app, with Istio's capture: what leaves goes through Envoy, save what Envoy itself sends, which carries a mark (Istio
-// tells it by Envoy's user instead, but an ordinary user who becomes root of a namespace has no second one). Envoy's own connections are not tracked: the
-// entry of one that failed would let a later one of the app, with the same ports, pass by the capture.
+// podNetwork makes the network of a pod.
 func (b *Bench) podNetwork(namespace string) (n *network, name, address string, err error) {
 	b.mu.Lock()
 	b.apps++
@@ -183,13 +181,26 @@ func (b *Bench) podNetwork(namespace string) (n *network, name, address string, 
 		"ip address add " + address + "/24 dev eth0",
 		"ip link set eth0 up",
 		"ip route add default via " + gateway,
-		"iptables -t raw -A OUTPUT -o eth0 -m mark --mark 1337 -j CT --notrack",
-		"iptables -t raw -A PREROUTING -i eth0 -j CT --notrack",
-		"iptables -t nat -A OUTPUT -p tcp ! -d 127.0.0.1 -m mark ! --mark 1337 -j REDIRECT --to-ports 15001",
 	} {
 		if err := n.run(line); err != nil {
 			return n, "", "", err
 		}
 	}
 	return n, name, address, nil
+}
+
+// capture is Istio's: what leaves goes through Envoy, save what Envoy itself sends, which carries a mark (Istio tells it by Envoy's user instead, but an
+// ordinary user who becomes root of a namespace has no second one). Envoy's own connections are not tracked: the entry of one that failed would let a
+// later one of the app, with the same ports, pass by the capture.
+func (n *network) capture() error {
+	for _, line := range []string{
+		"iptables -t raw -A OUTPUT -o eth0 -m mark --mark 1337 -j CT --notrack",
+		"iptables -t raw -A PREROUTING -i eth0 -j CT --notrack",
+		"iptables -t nat -A OUTPUT -p tcp ! -d 127.0.0.1 -m mark ! --mark 1337 -j REDIRECT --to-ports 15001",
+	} {
+		if err := n.run(line); err != nil {
+			return err
+		}
+	}
+	return nil
 }

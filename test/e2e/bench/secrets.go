@@ -18,16 +18,17 @@ import (
 // secretService plays the part of the istio-agent in a pod: it hands Envoy the certificates that are not in the cluster.
 type secretService struct {
 	secretv3.UnimplementedSecretDiscoveryServiceServer
+	socket  string
 	server  *grpc.Server
 	secrets map[string]*anypb.Any
 }
 
-func startSecretService(socket string, authority *Authority) (*secretService, error) {
-	certificate, key, err := authority.Issue(time.Now().AddDate(0, 0, 1), "spiffe://cluster.local/ns/apps/sa/client")
+func startSecretService(socket string, authority *Authority, namespace, account string) (*secretService, error) {
+	certificate, key, err := authority.Issue(time.Now().AddDate(0, 0, 1), "spiffe://"+clusterDomain+"/ns/"+namespace+"/sa/"+account)
 	if err != nil {
 		return nil, err
 	}
-	s := &secretService{server: grpc.NewServer(), secrets: map[string]*anypb.Any{}}
+	s := &secretService{socket: socket, server: grpc.NewServer(), secrets: map[string]*anypb.Any{}}
 	roots := &tlsv3.CertificateValidationContext{TrustedCa: inline(authority.PEM())}
 	for _, secret := range []*tlsv3.Secret{
 		{Name: "default", Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(certificate), PrivateKey: inline(key)}}},
