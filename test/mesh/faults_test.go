@@ -145,6 +145,30 @@ func TestPlantedFaults(t *testing.T) {
 		"pods that the TCP route does not select": {
 			[]string{"tcp-workload-selector"}, "VirtualService", `\n\s*(- )?sourceLabels:\n.*`, "", "a pod without the labels connects",
 		},
+		"behind a gateway, a sidecar knows the upstream": {
+			[]string{"gateway"}, "ServiceEntry", `- istio-egress`, "- .\n  - istio-egress", "sidecars know .* which is the gateway's alone",
+		},
+		"behind a gateway, a header of the mesh leaves": {
+			[]string{"gateway"}, "VirtualService", `\n\s*- x-forwarded-for`, "", `(?m)^-\W*"remove x-forwarded-for`,
+		},
+		"to a gateway, without the authority by which it knows the route": {
+			[]string{"gateway"}, "VirtualService", `authority: [0-9a-f]{10}\..*`, "authority: webserver", "http://webserver/: no filter chains matched",
+		},
+		"to a gateway, without the mesh's TLS": {
+			[]string{"gateway"}, "DestinationRule", `mode: ISTIO_MUTUAL\n.*`, "mode: DISABLE", `the first leg(.*\n)+-\W*TLS`,
+		},
+		"a Gateway that looks for its host in another namespace": {
+			[]string{"gateway"}, "Gateway", `- demo/`, "- other/", `(?m)^\+\W*Status:\W*404|no virtual host`,
+		},
+		"a Gateway of other pods": {
+			[]string{"gateway"}, "Gateway", `istio: .*`, "istio: other", "Referenced selector not found",
+		},
+		"passed through a gateway, and straight out": {
+			[]string{"pass-through-gateway"}, "ServiceEntry", `(?s)endpoints:\n  - address: istio.*  exportTo`, "exportTo", `(?m)^\+.*"www.example.com:443"`,
+		},
+		"passed by a gateway to another host": {
+			[]string{"pass-through-gateway"}, "ServiceEntry", `address: api.example.com`, "address: other.example.com", "the gateway, for api.example.com",
+		},
 		"a field that Istio does not know": {
 			[]string{"smallest"}, "VirtualService", `rewrite:`, "rewritten: true\n    rewrite:", "unknown field",
 		},

@@ -37,6 +37,7 @@ type folder struct {
 	existing, generated []*unstructured.Unstructured
 	accepted            bool
 	calls               []call
+	gateway             *gateway // that the route names, nil if there is none
 }
 
 // call is a line of calls.yaml: a request to the first of the route's hosts, and what must become of it. What is left out is not looked at.
@@ -79,6 +80,7 @@ func readFolder(t *testing.T, path string) *folder {
 		readYAML(t, raw, &f.route)
 	}
 	f.route.fillIn()
+	f.addGateway(t)
 
 	var status struct {
 		Conditions []struct{ Type, Status string } `json:"conditions"`

@@ -43,7 +43,7 @@ func inspectWith(t *testing.T, settings string, folders ...*folder) []string {
 	}
 	for _, f := range folders {
 		i.without = newMeshWith(t, settings, objectsOf(folders, f))
-		i.folder(f)
+		i.folder(t, folders, f)
 		i.losses(t, folders, f)
 	}
 	return i.findings
@@ -65,7 +65,8 @@ func (i *inspection) found(format string, args ...any) {
 	i.findings = append(i.findings, fmt.Sprintf(format, args...))
 }
 
-func (i *inspection) folder(f *folder) {
+func (i *inspection) folder(t *testing.T, folders []*folder, f *folder) {
+	t.Helper()
 	if f.route.passesThrough() {
 		i.passThrough(f)
 		return
@@ -85,7 +86,14 @@ func (i *inspection) folder(f *folder) {
 		names = append(names, f.qualified(alias)...)
 	}
 	i.requests(f, own, names)
-	i.upstreams(f, own)
+	if f.route.Spec.EgressGateway == nil {
+		i.upstreams(f, own)
+	} else {
+		i.behindGateway(f, own)
+		if len(folders) == 1 { // beside others it would be the same, and take long
+			i.strays(t, f)
+		}
+	}
 	i.directCalls(f, own, ownBefore)
 	i.otherPorts(f, own, ownBefore)
 	i.writtenCalls(f, own)
@@ -131,6 +139,10 @@ func (i *inspection) passedCalls(f *folder, s, before *sidecar) {
 	expected := map[string]bool{fmt.Sprintf("listener 0.0.0.0_%d", port): true}
 	for _, host := range f.route.Spec.Hosts {
 		called, discovery, endpoints := host, "STRICT_DNS", []string{address(host, port)}
+		if f.route.Spec.EgressGateway != nil {
+			endpoints = []string{f.gateway.address()}
+			i.passedOn(f, host)
+		}
 		if base, wildcard := strings.CutPrefix(host, "*"); wildcard {
 			called, discovery, endpoints = "a.b"+base, "ORIGINAL_DST", nil
 		}
@@ -216,6 +228,9 @@ func (i *inspection) requests(f *folder, s *sidecar, names []string) {
 				want, rule := f.route.answer(probe, f.cluster)
 				reached[rule] = true
 				got, err := s.answer(i.addressOf(f, name), host, f.route.Spec.Port, probe)
+				if err == nil && f.route.Spec.EgressGateway != nil {
+					got, err = i.with.gateway(f).secondLeg(got, probe)
+				}
 				if err != nil {
 					i.found("%s http://%s%s: %v", probe.method, host, probe.path, err)
 					return
@@ -275,7 +290,7 @@ func (i *inspection) directCalls(f *folder, s, before *sidecar) {
 			}
 			got, without = s.plain(d.authority, d.port), before.plain(d.authority, d.port)
 		}
-		if d.private {
+		if d.private && !i.inPlace[address(d.host, f.route.Spec.Port)] {
 			if got != without || s.clusters[got] == nil {
 				i.found("%s lands on %s, and on %s without the route", call, got, without)
 			}
@@ -387,7 +402,7 @@ func (i *inspection) losses(t *testing.T, folders []*folder, f *folder) {
 	t.Helper()
 	_, inPlace := f.route.hosts()
 	encrypts := slices.ContainsFunc(f.route.Spec.Destinations, func(d destination) bool { return d.scheme == "https" })
-	if len(inPlace) == 0 || !encrypts {
+	if len(inPlace) == 0 || !encrypts || f.route.Spec.EgressGateway != nil { // strays looks at those
 		return
 	}
 	closed := &unstructured.Unstructured{}

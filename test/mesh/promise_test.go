@@ -29,6 +29,7 @@ type manifest struct {
 		Retries          retrySettings `json:"retries"`
 		MeshHeaders      string        `json:"meshHeaders"`
 		ExportTo         []string      `json:"exportTo"`
+		EgressGateway    *egressRef    `json:"egressGateway"`
 		WorkloadSelector *struct {
 			MatchLabels map[string]string `json:"matchLabels"`
 		} `json:"workloadSelector"`
@@ -108,6 +109,8 @@ type endpoint struct {
 }
 
 type reference struct{ Name string }
+
+type egressRef struct{ Name, Namespace string }
 
 type retrySettings struct {
 	Attempts      *int     `json:"attempts"`
@@ -211,7 +214,7 @@ func (m *manifest) fillIn() {
 			d.authority = u.Host
 		}
 		d.private = d.tcp() || len(d.Endpoints) > 0 || d.Resolution != "DNS" || m.Spec.WorkloadSelector != nil || !slices.Equal(m.Spec.ExportTo, []string{"."}) ||
-			m.Spec.Waypoint != nil
+			m.Spec.Waypoint != nil || m.Spec.EgressGateway != nil
 	}
 	m.Spec.Port = cmp.Or(m.Spec.Port, map[bool]int{true: 443, false: 80}[m.passesThrough()])
 }
@@ -265,6 +268,9 @@ func (m *manifest) follow(rule rule, condition match, r request, cluster func(de
 	var removed []string
 	if m.Spec.MeshHeaders != "Keep" {
 		removed = meshHeaders
+		if m.Spec.EgressGateway != nil {
+			removed = append(slices.Clone(removed), "x-forwarded-for") // a gateway adds it, a sidecar does not
+		}
 	}
 	out.RequestHeaders = rule.Headers.Request.lines(removed)
 	out.Timeout = time.Duration(rule.Timeout).String()

@@ -31,6 +31,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // mesh is an istiod that knows some objects.
@@ -75,12 +76,28 @@ func (m *mesh) options(objects []*unstructured.Unstructured) (options xds.FakeOp
 			}
 			m.addresses[service.Name+"."+service.Namespace] = service.Spec.ClusterIP
 			options.KubernetesObjects = append(options.KubernetesObjects, service)
-		case "ConfigMap", "Namespace", "Gateway":
+		case "ConfigMap", "Namespace":
+		case "Pod", "EndpointSlice": // without the API server, istiod has them from here
+			options.KubernetesObjects = append(options.KubernetesObjects, typed(m.t, object))
 		default:
-			options.Configs = append(options.Configs, istioConfig(m.t, object))
+			if object.GroupVersionKind().Group != "gateway.networking.k8s.io" { // a waypoint, which is a Service to it
+				options.Configs = append(options.Configs, istioConfig(m.t, object))
+			}
 		}
 	}
 	return options
+}
+
+func typed(t *testing.T, object *unstructured.Unstructured) runtime.Object {
+	t.Helper()
+	converted, err := scheme.Scheme.New(object.GroupVersionKind())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, converted); err != nil {
+		t.Fatal(err)
+	}
+	return converted
 }
 
 func istioConfig(t *testing.T, object *unstructured.Unstructured) config.Config {
@@ -202,6 +219,11 @@ func (s *sidecar) direct(host string, port int) string {
 // answer says what Envoy does with a plaintext request. Istio's simulation finds the virtual host; it looks at nothing but paths from there on.
 func (s *sidecar) answer(address, host string, port int, r request) (outcome, error) {
 	result := s.Run(simulation.Call{Address: address, Port: port, Protocol: simulation.HTTP, HostHeader: host, CallMode: simulation.CallModeOutbound})
+	return s.routed(result, r)
+}
+
+// routed says what becomes of a request for which Istio's simulation has found the virtual host.
+func (s *sidecar) routed(result simulation.Result, r request) (outcome, error) {
 	if result.RouteConfigMatched == "" {
 		return outcome{Targets: []target{{Cluster: result.ClusterMatched}}}, result.Error
 	}
@@ -211,7 +233,7 @@ func (s *sidecar) answer(address, host string, port int, r request) (outcome, er
 		}
 		return firstRoute(virtualHost, r)
 	}
-	return outcome{}, fmt.Errorf("no virtual host for %s on port %d: %w", host, port, result.Error)
+	return outcome{}, fmt.Errorf("no virtual host: %w", result.Error)
 }
 
 // firstRoute says what a virtual host does with a request.
