@@ -155,23 +155,26 @@ func TestDNSThatChanges(t *testing.T) {
 
 const crowd = 1000
 
+// echoes sends back what comes over a WebSocket.
+func echoes(w http.ResponseWriter, r *http.Request) {
+	connection, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer func() { _ = connection.CloseNow() }()
+	for {
+		kind, message, err := connection.Read(r.Context())
+		if err != nil || connection.Write(r.Context(), kind, message) != nil {
+			return
+		}
+	}
+}
+
 // streams is a server for what is more than a question and an answer.
 func streams(next <-chan struct{}) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
-		connection, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer func() { _ = connection.CloseNow() }()
-		for {
-			kind, message, err := connection.Read(r.Context())
-			if err != nil || connection.Write(r.Context(), kind, message) != nil {
-				return
-			}
-		}
-	})
+	mux.HandleFunc("/echo", echoes)
 	mux.HandleFunc("/mirror", func(w http.ResponseWriter, r *http.Request) {
 		content, err := io.ReadAll(r.Body)
 		if err != nil {

@@ -260,9 +260,12 @@ func do(sender *http.Client, request *http.Request) Response {
 
 // Fresh is Get on a connection of its own.
 func (a *App) Fresh(ctx context.Context, url string) Response {
-	a.http.CloseIdleConnections()
+	a.Hangup()
 	return a.Get(ctx, url)
 }
+
+// Hangup closes the connections that the app keeps.
+func (a *App) Hangup() { a.http.CloseIdleConnections() }
 
 // Until sends GET requests until an answer satisfies the test, and returns that answer, or the last one with false if it takes too long.
 func (a *App) Until(ctx context.Context, url string, wanted func(Response) bool) (Response, bool) {
