@@ -47,7 +47,7 @@ func TestEgressGateway(t *testing.T) {
 			seen := last(t, passed)
 			same(t, "SNI", seen.SNI, passed.Host)
 			same(t, "HTTP version", seen.Proto, "HTTP/2.0")
-			app.Hangup() // Envoy logs a connection at its end
+			app.Hangup()                        // Envoy logs a connection at its end
 			logged(t, g, passed.Address+":443") // by the older route of that host, whichever namespace it is in
 			kept(t, app, passed)
 		})
