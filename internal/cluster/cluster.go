@@ -35,6 +35,7 @@ import (
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;gateways,verbs=list;watch
+// +kubebuilder:rbac:groups=gateway.networking.x-k8s.io,resources=xbackends,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=services;configmaps;namespaces,verbs=list;watch
 
 // Options are what an administrator may set.
@@ -66,6 +67,7 @@ type Cluster struct {
 	istio      *api
 	gatewayAPI *api
 	gateways   *api
+	xBackends  *api
 	configMaps *metadata
 	// namespaces are nil if the operator watches only some: namespaces are cluster-scoped, and its rights end with those that it watches.
 	namespaces *metadata
@@ -112,6 +114,9 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 	if c.gateways, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, gatewayKind); err != nil {
 		return nil, err
 	}
+	if c.xBackends, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, xBackendKind(options.ClusterDomain)); err != nil {
+		return nil, err
+	}
 	for _, index := range []struct {
 		object client.Object
 		name   string
@@ -142,6 +147,7 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 		c.istio,
 		c.gatewayAPI,
 		c.gateways,
+		c.xBackends,
 	}
 	if len(c.options.Namespaces) == 0 {
 		c.namespaces = c.readMetadata(ctx, mgr.GetAPIReader(), "Namespace", "namespaces", c.options.namespaces(), c.onNamespace())

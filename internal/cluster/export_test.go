@@ -1,4 +1,6 @@
 package cluster
 
 // HasLooked reports whether the controller may start.
-func (c *Cluster) HasLooked() bool { return c.istio.hasLooked() && c.gatewayAPI.hasLooked() }
+func (c *Cluster) HasLooked() bool {
+	return c.istio.hasLooked() && c.gatewayAPI.hasLooked() && c.xBackends.hasLooked()
+}

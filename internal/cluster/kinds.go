@@ -133,7 +133,17 @@ var httpRouteKind = func() kind {
 	return k
 }()
 
-type httpRoute struct{}
+// xBackendKind is the experimental kind of the Gateway API of whose objects istiod may make ServiceEntries.
+func xBackendKind(clusterDomain string) kind {
+	k := newKind[xBackend](schema.GroupVersionKind{Group: "gateway.networking.x-k8s.io", Version: "v1alpha1", Kind: conflict.XBackendKind}, dependsOnUpstream)
+	k.rivalOf = func(r *record) rival { return conflict.XBackendFacts(&r.ObjectMeta, r.Spec, clusterDomain) }
+	return k
+}
+
+type (
+	httpRoute struct{}
+	xBackend  struct{}
+)
 
 // gatewayKind is the kind of the Gateway API whose objects may be waypoints.
 var gatewayKind = func() kind {

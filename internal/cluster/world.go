@@ -18,10 +18,10 @@ import (
 // World answers for one pass what there is. An API that is installed or lost meanwhile makes no difference to it. While Istio is not installed, nobody has
 // anything of it.
 type World struct {
-	cluster                     *Cluster
-	ctx                         context.Context //nolint:containedctx // it lives as long as one pass
-	istio, gatewayAPI, gateways *store
-	err                         error
+	cluster                                *Cluster
+	ctx                                    context.Context //nolint:containedctx // it lives as long as one pass
+	istio, gatewayAPI, gateways, xBackends *store
+	err                                    error
 }
 
 var _ conflict.World = &World{}
@@ -30,6 +30,7 @@ var _ conflict.World = &World{}
 func (c *Cluster) World(ctx context.Context) *World {
 	return &World{
 		cluster: c, ctx: ctx, istio: c.istio.filled.Load(), gatewayAPI: c.gatewayAPI.filled.Load(), gateways: c.gateways.filled.Load(),
+		xBackends: c.xBackends.filled.Load(),
 	}
 }
 
@@ -106,17 +107,21 @@ func (w *World) Named(key translate.Key) *conflict.Named {
 
 // VirtualServices returns those of other people that claim the host, in Istio's order.
 func (w *World) VirtualServices(host string) []conflict.VirtualService {
-	return others[conflict.VirtualService](w, translate.VirtualServiceKind, conflict.Name{Host: host})
+	return others[conflict.VirtualService](w.istio, translate.VirtualServiceKind.GVK.Kind, conflict.Name{Host: host})
 }
 
-// ServiceEntries returns those of other people for a host in a namespace, in Istio's order.
+// ServiceEntries returns those of other people for a host in a namespace, in Istio's order, and those that Istio makes of XBackends.
 func (w *World) ServiceEntries(namespace, host string) []conflict.ServiceEntry {
-	return others[conflict.ServiceEntry](w, translate.ServiceEntryKind, conflict.Name{Namespace: namespace, Host: host})
+	name := conflict.Name{Namespace: namespace, Host: host}
+	return slices.Concat(
+		others[conflict.ServiceEntry](w.istio, translate.ServiceEntryKind.GVK.Kind, name),
+		others[conflict.ServiceEntry](w.xBackends, conflict.XBackendKind, name),
+	)
 }
 
 // DestinationRules returns those of other people for a host in a namespace, in Istio's order.
 func (w *World) DestinationRules(namespace, host string) []conflict.DestinationRule {
-	return others[conflict.DestinationRule](w, translate.DestinationRuleKind, conflict.Name{Namespace: namespace, Host: host})
+	return others[conflict.DestinationRule](w.istio, translate.DestinationRuleKind.GVK.Kind, conflict.Name{Namespace: namespace, Host: host})
 }
 
 // Gateways returns those of other people, in Istio's order.
@@ -128,9 +133,9 @@ func (w *World) Gateways() []conflict.Gateway {
 func others[R interface {
 	rival
 	Identify() conflict.Identity
-}](w *World, generated translate.Kind, name conflict.Name) []R {
+}](from *store, kind string, name conflict.Name) []R {
 	var found []R
-	for _, r := range w.istio.rivalsFor(generated.GVK.Kind, name) {
+	for _, r := range from.rivalsFor(kind, name) {
 		found = append(found, r.facts.(R)) //nolint:forcetypeassert // by its kind
 	}
 	slices.SortFunc(found, func(a, b R) int { return a.Identify().Compare(b.Identify()) })

@@ -17,6 +17,8 @@ import (
 // ServiceEntry is what matters of a ServiceEntry beside another one of its hosts in its namespace.
 type ServiceEntry struct {
 	Identity
+	// Kind is the kind of the object of which Istio makes the ServiceEntry. Empty means that it is one.
+	Kind  string
 	Hosts []string
 	// Ports are in the order of their numbers.
 	Ports      []Port
@@ -102,13 +104,19 @@ const agree = ": change it to agree with the route, or delete it"
 // appendSidecarServices and canMergeServices; pilot/pkg/model/endpointshards.go, CopyEndpoints; pilot/pkg/networking/core/httproute.go,
 // BuildSidecarOutboundVirtualHosts).
 func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
+	how := e.disturbs(ours)
+	if how != "" && e.Kind == XBackendKind {
+		how = "is a ServiceEntry to an istiod with " + XBackendFlag + " and " + how
+	}
+	return how
+}
+
+func (e ServiceEntry) disturbs(ours ServiceEntry) string {
 	if how := e.disturbsPorts(ours); how != "" {
 		return how
 	}
-	mine, theirs := ours.Identity, e.Identity
-	mine.Name, theirs.Name = "", "" // of one second, Istio's order is anybody's guess
-	if rank := e.rank(); rank == invisible || cmp.Or(cmp.Compare(rank, ours.rank()), theirs.Compare(mine)) > 0 {
-		return "" // ours is asked first
+	if e.after(ours) {
+		return ""
 	}
 	if e.Resolution != ours.Resolution {
 		return "has another resolution, and Istio uses that of the older one" + agree
@@ -122,7 +130,16 @@ func (e ServiceEntry) Disturbs(ours ServiceEntry) string {
 	return ""
 }
 
-// disturbsPorts looks at the ports that both have.
+// after says that Istio asks ours first, or ours alone.
+func (e ServiceEntry) after(ours ServiceEntry) bool {
+	mine, theirs := ours.Identity, e.Identity
+	mine.Name, theirs.Name = "", "" // of one second, Istio's order is anybody's guess
+	rank := e.rank()
+	return rank == invisible || cmp.Or(cmp.Compare(rank, ours.rank()), theirs.Compare(mine)) > 0
+}
+
+// disturbsPorts looks at the ports that both have. Another protocol of a ServiceEntry is a problem even if Istio asks ours first, since it changes calls that
+// are not the route's. Most istiods read no XBackend, so that one must change the route itself.
 func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 	for _, mine := range ours.Ports {
 		theirs, shared := e.port(mine.Number)
@@ -132,7 +149,7 @@ func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 				"without the VirtualService. Remove port %[1]d from it, or delete it", mine.Number)
 		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
 			return "has other endpoints for the same port, and Istio merges the endpoints of both" + agree
-		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible:
+		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible && !(e.Kind == XBackendKind && e.after(ours)):
 			return "has another protocol for the same port" + agree
 		}
 	}

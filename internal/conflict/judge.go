@@ -179,7 +179,7 @@ func (j *judge) visibleIn(namespace string) bool {
 // the pods of its egress gateway.
 func (j *judge) foreignDestinations() {
 	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
-		if how != "" && !named(item.Object, rival) {
+		if key := translate.KeyOf(item.Object); how != "" && (key.Kind != kind || !named(item.Object, rival)) {
 			j.destinationConflict(j.path(item, host), "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
 		}
 	}
@@ -190,7 +190,7 @@ func (j *judge) foreignDestinations() {
 			ours.Created = j.created(o).Time
 			for _, host := range o.Spec.Hosts {
 				for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
-					disturbed(item, host, "ServiceEntry", rival.Identity, rival.Disturbs(ours))
+					disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, rival.Disturbs(ours))
 				}
 				if j.passes() {
 					for _, rival := range j.world.DestinationRules(j.Namespace, host) {

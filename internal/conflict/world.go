@@ -15,7 +15,8 @@ type World interface {
 	Named(key translate.Key) *Named
 	// VirtualServices returns those of other people that claim the host, in Istio's order.
 	VirtualServices(host string) []VirtualService
-	// ServiceEntries and DestinationRules return those of other people for a host in a namespace, in Istio's order.
+	// ServiceEntries and DestinationRules return those of other people for a host in a namespace, in Istio's order. ServiceEntries has those that Istio makes
+	// of other kinds too.
 	ServiceEntries(namespace, host string) []ServiceEntry
 	DestinationRules(namespace, host string) []DestinationRule
 	// Gateways returns those of other people, in Istio's order.

@@ -258,6 +258,56 @@ func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
 	s.ready("web")
 }
 
+func TestXBackendOfAHostInPlaceConflicts(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.stop()
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s := newStory(t, c)
+	definition, err := os.ReadFile("testdata/xbackends.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.route("alias", simple)
+	s.ready("alias")
+	s.route("web", "hosts: [host.example.com]\ndestinations: [{url: 'https://host.example.com'}]")
+	s.ready("web")
+	if err := s.plane.InstallCRDs(definition); err != nil {
+		t.Fatal(err)
+	}
+	rival := func(name, host string, port int64) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackend", "metadata": map[string]any{"name": name},
+			"spec": map[string]any{
+				"type": "ExternalHostname", "externalHostname": map[string]any{"hostname": host}, "port": map[string]any{"port": port}, "protocol": "HTTP2",
+			},
+		}}
+	}
+	s.create(rival("later", "api.example.com", 443)) // Istio asks the ServiceEntry of the route first
+	s.create(rival("another-host", "another.example.com", 80))
+	s.create(rival("another-port", "host.example.com", 8080))
+	theirs := rival("theirs", "host.example.com", 80)
+	s.create(theirs)
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.says("web", v1alpha1.ConditionAccepted,
+		"spec.destinations[0]: XBackend NAMESPACE/theirs for host host.example.com is a ServiceEntry to an istiod with PILOT_ENABLE_ALPHA_GATEWAY_API and "+
+			"declares port 80, on which the route upgrades the host in place: requests would leave in plaintext without the VirtualService. Remove port 80 "+
+			"from it, or delete it")
+	s.quiet()
+	s.ready("alias")
+	s.delete(theirs)
+	s.ready("web")
+
+	s.create(rival("again", "host.example.com", 80))
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.deleteDefinition("xbackends.gateway.networking.x-k8s.io")
+	s.ready("web") // once nobody can have any
+}
+
 func (s *story) deleteDefinition(name string) {
 	s.Helper()
 	definition := &unstructured.Unstructured{}

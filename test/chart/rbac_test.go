@@ -33,6 +33,7 @@ var shipped = map[string]rights{
 		"virtualservices.networking.istio.io":                   "create delete list patch watch",
 		"httproutes.gateway.networking.k8s.io":                  "list watch",
 		"gateways.gateway.networking.k8s.io":                    "list watch",
+		"xbackends.gateway.networking.x-k8s.io":                 "list watch",
 	},
 	"leader-election": {
 		"leases.coordination.k8s.io": "create get list patch update watch",

@@ -51,7 +51,7 @@ func TestRivals(t *testing.T) {
 		judgeRivals(t, some, told)
 	}
 	t.Log(told)
-	for _, kind := range []string{"VirtualService", "ServiceEntry", "DestinationRule", "Route"} {
+	for _, kind := range []string{"VirtualService", "ServiceEntry", "DestinationRule", "Route", "XBackend"} {
 		for _, verdict := range []string{"true", "false"} {
 			if len(pairs) >= rivalPairs && told[kind+", rivals: "+verdict] == 0 {
 				t.Errorf("no %s is judged %s", kind, verdict)

@@ -77,6 +77,8 @@ func (m *mesh) options(objects []*unstructured.Unstructured) (options xds.FakeOp
 			m.addresses[service.Name+"."+service.Namespace] = service.Spec.ClusterIP
 			options.KubernetesObjects = append(options.KubernetesObjects, service)
 		case "ConfigMap", "Namespace":
+		case "XBackend":
+			options.Configs = append(options.Configs, xBackendConfig(object))
 		case "Pod", "EndpointSlice": // without the API server, istiod has them from here
 			options.KubernetesObjects = append(options.KubernetesObjects, typed(m.t, object))
 		default:

@@ -103,7 +103,7 @@ func (d *dice) pair() pair {
 	entry, rule := translate.Of[*networkingv1.ServiceEntry](objects)[0], translate.Of[*networkingv1.DestinationRule](objects)[0]
 	p := pair{
 		Namespace: d.namespace, Host: d.host, Existing: []*unstructured.Unstructured{manifest(service)}, Ours: manifests(objects),
-		Visible: []string{d.namespace}, Kind: one(d, "VirtualService", "VirtualService", "ServiceEntry", "DestinationRule", "Route"),
+		Visible: []string{d.namespace}, Kind: one(d, "VirtualService", "VirtualService", "ServiceEntry", "DestinationRule", "Route", "XBackend"),
 	}
 	if s := route.Spec.WorkloadSelector; s != nil {
 		p.Labels = map[string]string{"app": string(s.MatchLabels["app"])}
@@ -131,6 +131,15 @@ func (d *dice) pair() pair {
 		}
 		p.Tie = rival.CreationTimestamp.Equal(&entry.CreationTimestamp)
 		p.Rival = []*unstructured.Unstructured{manifest(rival)}
+	case "XBackend":
+		rival := d.xBackend()
+		facts := xBackendFacts(rival)
+		p.Verdict = facts.Disturbs(conflict.ServiceEntryFacts(entry))
+		if facts.Namespace != d.namespace || facts.Hosts[0] != entry.Spec.Hosts[0] {
+			p.Verdict = ""
+		}
+		p.Tie = facts.Created.Equal(entry.CreationTimestamp.Time)
+		p.Rival = []*unstructured.Unstructured{rival}
 	case "DestinationRule":
 		rival := d.destinationRule(rule)
 		ours := conflict.DestinationRuleFacts(rule).Beside(conflict.ServiceEntryFacts(entry))
@@ -288,13 +297,39 @@ func (d *dice) serviceEntry() *networkingv1.ServiceEntry {
 			e.Spec.Ports = append(e.Spec.Ports, p)
 		}
 	}
-	if d.IntN(4) == 0 && (e.Spec.Resolution == istio.ServiceEntry_DNS || e.Spec.Resolution == istio.ServiceEntry_STATIC) {
+	if e.Spec.Resolution == istio.ServiceEntry_STATIC || e.Spec.Resolution == istio.ServiceEntry_DNS && d.IntN(4) == 0 {
 		e.Spec.Endpoints = []*istio.WorkloadEntry{{Address: "192.0.2.7"}}
 	}
 	if strings.HasPrefix(e.Spec.Hosts[0], "*") {
 		e.Spec.Resolution, e.Spec.Endpoints = istio.ServiceEntry_NONE, nil
 	}
 	return e
+}
+
+func (d *dice) xBackend() *unstructured.Unstructured {
+	spec := map[string]any{
+		"type": "ExternalHostname", "externalHostname": map[string]any{"hostname": one(d, d.host, d.host, d.host, "other."+d.host)},
+		"port": map[string]any{"port": one[int64](d, 80, 443, 8080, 8443)},
+	}
+	if protocol := one(d, "", "HTTP", "HTTP2", "TCP"); protocol != "" {
+		spec["protocol"] = protocol
+	}
+	o := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": conflict.XBackendKind, "metadata": map[string]any{}, "spec": spec,
+	}}
+	o.SetName(one(d, "a", "z"))
+	o.SetNamespace(one(d, d.namespace, d.namespace, d.namespace, d.far()))
+	o.SetCreationTimestamp(d.born())
+	return o
+}
+
+func xBackendFacts(o *unstructured.Unstructured) conflict.ServiceEntry {
+	spec, err := json.Marshal(o.Object["spec"])
+	if err != nil {
+		fail(err)
+	}
+	meta := &metav1.ObjectMeta{Name: o.GetName(), Namespace: o.GetNamespace(), CreationTimestamp: o.GetCreationTimestamp()}
+	return conflict.XBackendFacts(meta, spec, translate.DefaultClusterDomain)
 }
 
 func (d *dice) destinationRule(ours *networkingv1.DestinationRule) *networkingv1.DestinationRule {
