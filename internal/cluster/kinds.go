@@ -133,9 +133,12 @@ var httpRouteKind = func() kind {
 	return k
 }()
 
+// xBackends is the version of XBackends that the operator reads.
+var xBackends = schema.GroupVersionKind{Group: "gateway.networking.x-k8s.io", Version: "v1alpha1", Kind: conflict.XBackendKind}
+
 // xBackendKind is the experimental kind of the Gateway API of whose objects istiod may make ServiceEntries.
 func xBackendKind(clusterDomain string) kind {
-	k := newKind[xBackend](schema.GroupVersionKind{Group: "gateway.networking.x-k8s.io", Version: "v1alpha1", Kind: conflict.XBackendKind}, dependsOnUpstream)
+	k := newKind[xBackend](xBackends, dependsOnUpstream)
 	k.rivalOf = func(r *record) rival { return conflict.XBackendFacts(&r.ObjectMeta, r.Spec, clusterDomain) }
 	return k
 }

@@ -115,7 +115,7 @@ func (w *World) ServiceEntries(namespace, host string) []conflict.ServiceEntry {
 	name := conflict.Name{Namespace: namespace, Host: host}
 	return slices.Concat(
 		others[conflict.ServiceEntry](w.istio, translate.ServiceEntryKind.GVK.Kind, name),
-		others[conflict.ServiceEntry](w.xBackends, conflict.XBackendKind, name),
+		others[conflict.ServiceEntry](w.xBackends, xBackends.GroupKind().String(), name),
 	)
 }
 
@@ -126,7 +126,7 @@ func (w *World) DestinationRules(namespace, host string) []conflict.DestinationR
 
 // Gateways returns those of other people, in Istio's order.
 func (w *World) Gateways() []conflict.Gateway {
-	return others[conflict.Gateway](w, translate.GatewayKind, conflict.Name{})
+	return others[conflict.Gateway](w.istio, translate.GatewayKind.GVK.Kind, conflict.Name{})
 }
 
 // others returns what matters of other people's objects of a kind that claim a name.
