@@ -83,8 +83,8 @@ type ExternalRouteList struct {
 type ExternalRouteSpec struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
-	// http://HOST, and the mesh originates TLS. TCP destinations take aliases only. In a route without destinations, each host is an external DNS name (www.example.com) or a wildcard
-	// (*.example.com), and workloads call it over TLS that they originate themselves.
+	// http://HOST, and the mesh originates TLS. TCP destinations take aliases only. In a route without destinations, each host is an external DNS name
+	// (www.example.com) or a wildcard (*.example.com), and workloads call it over TLS that they originate themselves.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -106,9 +106,9 @@ type ExternalRouteSpec struct {
 	ServiceCreationPolicy ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 
 	// destinations are the external hosts, at most 8. Their names must be unique. All are HTTP destinations (http://, https://), or all are TCP
-	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route: the mesh lets
-	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo, egressGateway
-	// and suspend.
+	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route:
+	// the mesh lets workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo,
+	// egressGateway and suspend.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=0

@@ -32,8 +32,8 @@ type api struct {
 	mgr     manager.Manager
 	version schema.GroupVersion
 	kinds   []kind
-	// missing and served are the time from one check to the next while the kinds are missing, and while they are served.
-	missing, served time.Duration
+	// missing is the time from one check to the next while the kinds are missing.
+	missing time.Duration
 	// patience is how long the controller waits for the first check, 0 if for ever.
 	patience time.Duration
 
@@ -52,13 +52,13 @@ type api struct {
 
 var _ source.SyncingSource = &api{}
 
-func (c *Cluster) newAPI(mgr manager.Manager, missing, served, patience time.Duration, kinds ...kind) (*api, error) {
+func (c *Cluster) newAPI(mgr manager.Manager, missing, patience time.Duration, kinds ...kind) (*api, error) {
 	client, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("make a discovery client: %w", err)
 	}
 	return &api{
-		cluster: c, mgr: mgr, version: kinds[0].gvk.GroupVersion(), kinds: kinds, missing: missing, served: served, patience: patience, discovery: client,
+		cluster: c, mgr: mgr, version: kinds[0].gvk.GroupVersion(), kinds: kinds, missing: missing, patience: patience, discovery: client,
 		known: make(chan struct{}), rechecks: make(chan struct{}, 1),
 	}, nil
 }
@@ -144,7 +144,7 @@ func (a *api) Start(ctx context.Context, q queue) error {
 			failed = err != nil
 			pause := a.missing
 			if a.filled.Load() != nil {
-				pause = a.served
+				pause = time.Minute
 			}
 			select {
 			case <-ctx.Done():

@@ -104,17 +104,17 @@ func inNamespaces(namespaces []string) map[string]cache.Config {
 func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, error) {
 	c := &Cluster{options: options, cache: mgr.GetCache()}
 	var err error
-	if c.istio, err = c.newAPI(mgr, time.Second, time.Minute, 0, istioKinds(options.ClusterDomain)...); err != nil {
+	if c.istio, err = c.newAPI(mgr, time.Second, 0, istioKinds(options.ClusterDomain)...); err != nil {
 		return nil, err
 	}
 	// Its routes may only take hosts away: an operator that is not allowed to read them, or cannot, is better than none.
-	if c.gatewayAPI, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, httpRouteKind); err != nil {
+	if c.gatewayAPI, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, httpRouteKind); err != nil {
 		return nil, err
 	}
-	if c.gateways, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, gatewayKind); err != nil {
+	if c.gateways, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, gatewayKind); err != nil {
 		return nil, err
 	}
-	if c.xBackends, err = c.newAPI(mgr, 10*time.Second, time.Minute, 30*time.Second, xBackendKind(options.ClusterDomain)); err != nil {
+	if c.xBackends, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, xBackendKind(options.ClusterDomain)); err != nil {
 		return nil, err
 	}
 	for _, index := range []struct {

@@ -149,7 +149,7 @@ func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 				"without the VirtualService. Remove port %[1]d from it, or delete it", mine.Number)
 		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
 			return "has other endpoints for the same port, and Istio merges the endpoints of both" + agree
-		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible && !(e.Kind == XBackendKind && e.after(ours)):
+		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible && (e.Kind != XBackendKind || !e.after(ours)):
 			return "has another protocol for the same port" + agree
 		}
 	}

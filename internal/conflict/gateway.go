@@ -66,7 +66,8 @@ func (g Gateway) Disturbs(ours Gateway) string {
 				continue
 			}
 			if !theirs.TLS && g.Compare(ours.Identity) < 0 {
-				return fmt.Sprintf("has a server without TLS on port %d of the egress gateway, and Istio ignores the route's: remove that server, or use another port", mine.Port)
+				return fmt.Sprintf("has a server without TLS on port %d of the egress gateway, and Istio ignores the route's: remove that server, or use "+
+					"another port", mine.Port)
 			}
 			i := slices.IndexFunc(mine.Hosts, func(h string) bool { return slices.Contains(theirs.Hosts, h) })
 			if i >= 0 && theirs.Terminates != mine.Terminates {

@@ -175,55 +175,71 @@ func (j *judge) visibleIn(namespace string) bool {
 	})
 }
 
-// foreignDestinations finds ServiceEntries and DestinationRules of other people that decide about a host that the route uses by its real name, and Gateways of
-// the pods of its egress gateway.
+// foreignDestinations finds objects of other people that decide about a host that the route uses by its real name, or about its egress gateway.
 func (j *judge) foreignDestinations() {
-	disturbed := func(item translate.Item, host, kind string, rival Identity, how string) {
-		if key := translate.KeyOf(item.Object); how != "" && (key.Kind != kind || !named(item.Object, rival)) {
-			j.destinationConflict(j.path(item, host), "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
-		}
-	}
 	for _, item := range j.Wanted.Objects {
 		switch o := item.Object.(type) {
 		case *networkingv1.ServiceEntry:
-			ours := ServiceEntryFacts(o)
-			ours.Created = j.created(o).Time
-			for _, host := range o.Spec.Hosts {
-				for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
-					disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, rival.Disturbs(ours))
-				}
-				if j.passes() {
-					for _, rival := range j.world.DestinationRules(j.Namespace, host) {
-						disturbed(item, host, "DestinationRule", rival.Identity, rival.DisturbsPassed())
-					}
-				}
-			}
+			j.foreignEntries(item, o)
 		case *networkingv1.DestinationRule:
-			ours := DestinationRuleFacts(o)
-			ours.Created = j.created(o).Time
-			for _, entry := range translate.Of[*networkingv1.ServiceEntry](j.Wanted.Objects) {
-				if slices.Contains(entry.Spec.Hosts, o.Spec.Host) {
-					ours = ours.Beside(ServiceEntryFacts(entry))
-				}
-			}
-			for _, rival := range j.world.DestinationRules(j.Namespace, o.Spec.Host) {
-				disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
-			}
-			if g := j.Spec.EgressGateway; g != nil && o.Spec.Host == translate.GatewayHost(j.ExternalRoute, j.ClusterDomain) {
-				for _, host := range []string{o.Spec.Host, string(g.Name)} { // in its own namespace, a short name will do
-					for _, rival := range j.world.DestinationRules(string(g.Namespace), host) {
-						disturbed(item, o.Spec.Host, "DestinationRule", rival.Identity, rival.hiddenBy(ours))
-					}
-				}
-			}
+			j.foreignRules(item, o)
 		case *networkingv1.Gateway:
-			ours := GatewayFacts(o)
-			ours.Created = j.created(o).Time
-			for _, rival := range j.world.Gateways() {
-				if how := rival.Disturbs(ours); how != "" && !named(o, rival.Identity) {
-					j.destinationConflict(item.Path, "Gateway %s/%s %s", rival.Namespace, rival.Name, how)
-				}
-			}
+			j.foreignGateways(item, o)
+		}
+	}
+}
+
+// disturbed adds a conflict about a host with an object of other people, if that disturbs one of the route.
+func (j *judge) disturbed(item translate.Item, host, kind string, rival Identity, how string) {
+	if key := translate.KeyOf(item.Object); how != "" && (key.Kind != kind || !named(item.Object, rival)) {
+		j.destinationConflict(j.path(item, host), "%s %s/%s for host %s %s", kind, rival.Namespace, rival.Name, host, how)
+	}
+}
+
+func (j *judge) foreignEntries(item translate.Item, entry *networkingv1.ServiceEntry) {
+	ours := ServiceEntryFacts(entry)
+	ours.Created = j.created(entry).Time
+	for _, host := range entry.Spec.Hosts {
+		for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
+			j.disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, rival.Disturbs(ours))
+		}
+		if !j.passes() {
+			continue
+		}
+		for _, rival := range j.world.DestinationRules(j.Namespace, host) {
+			j.disturbed(item, host, "DestinationRule", rival.Identity, rival.DisturbsPassed())
+		}
+	}
+}
+
+func (j *judge) foreignRules(item translate.Item, rule *networkingv1.DestinationRule) {
+	ours, host := DestinationRuleFacts(rule), rule.Spec.Host
+	ours.Created = j.created(rule).Time
+	for _, entry := range translate.Of[*networkingv1.ServiceEntry](j.Wanted.Objects) {
+		if slices.Contains(entry.Spec.Hosts, host) {
+			ours = ours.Beside(ServiceEntryFacts(entry))
+		}
+	}
+	for _, rival := range j.world.DestinationRules(j.Namespace, host) {
+		j.disturbed(item, host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
+	}
+	g := j.Spec.EgressGateway
+	if g == nil || host != translate.GatewayHost(j.ExternalRoute, j.ClusterDomain) {
+		return
+	}
+	for _, name := range []string{host, string(g.Name)} { // in its own namespace, a short name will do
+		for _, rival := range j.world.DestinationRules(string(g.Namespace), name) {
+			j.disturbed(item, host, "DestinationRule", rival.Identity, rival.hiddenBy(ours))
+		}
+	}
+}
+
+func (j *judge) foreignGateways(item translate.Item, gateway *networkingv1.Gateway) {
+	ours := GatewayFacts(gateway)
+	ours.Created = j.created(gateway).Time
+	for _, rival := range j.world.Gateways() {
+		if how := rival.Disturbs(ours); how != "" && !named(gateway, rival.Identity) {
+			j.destinationConflict(item.Path, "Gateway %s/%s %s", rival.Namespace, rival.Name, how)
 		}
 	}
 }
@@ -389,24 +405,19 @@ func (r *winner) words(claim Claim, passed bool) string {
 	if r.waits {
 		route = fmt.Sprintf("ExternalRoute %s/%s, which is older", r.Namespace, r.Name)
 	}
+	if passed {
+		if said := r.passedWords(claim, route); said != "" {
+			return said
+		}
+	}
 	switch {
 	case claim.Serves:
 		return fmt.Sprintf("belongs to %s: remove the host from one of the two routes", route)
-	case r.leads(claim) && passed:
-		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
-			"routes, or in none", route)
 	case r.leads(claim):
 		return fmt.Sprintf("%s belongs to %s, through an egress gateway, and Istio would merge the endpoints of both: remove the host from one of the "+
 			"two routes", claim.Host, route)
-	case strings.HasPrefix(claim.Key, exportKey) && passed:
-		return fmt.Sprintf("belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", route)
 	case strings.HasPrefix(claim.Key, exportKey):
 		return fmt.Sprintf("%s belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", claim.Host, route)
-	case claim.Share == Subsets && passed:
-		return fmt.Sprintf("%s belongs to %s, and its tls.scope Host breaks TLS that workloads originate themselves: use tls.scope Route there", claim.Host, route)
-	case claim.Share != InPlace && r.Claim.Share == InPlace && passed:
-		return fmt.Sprintf("port %d of %s belongs to %s and upgrades the host in place: requests meant for it would leave in plaintext without the "+
-			"VirtualService. Use another port", claim.Port, claim.Host, route)
 	case claim.Share == "" || claim.Share == Subsets:
 		return fmt.Sprintf("%s belongs to %s, and tls.scope Host cannot be shared with another ExternalRoute: use tls.scope Route in both", claim.Host, route)
 	case claim.Share == InPlace:
@@ -417,6 +428,24 @@ func (r *winner) words(claim Claim, passed bool) string {
 			"without the VirtualService. Use https on another port, or remove the destination", claim.Port, claim.Host, route)
 	}
 	return fmt.Sprintf("port %d of %s belongs to %s, with another protocol: use the same scheme in both routes", claim.Port, claim.Host, route)
+}
+
+// passedWords are those for a pass-through route, if they differ.
+func (r *winner) passedWords(claim Claim, route string) string {
+	switch {
+	case claim.Serves:
+	case r.leads(claim):
+		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
+			"routes, or in none", route)
+	case strings.HasPrefix(claim.Key, exportKey):
+		return fmt.Sprintf("belongs to %s, with another exportTo, and Istio does not merge the two: use the same exportTo in both routes", route)
+	case claim.Share == Subsets:
+		return fmt.Sprintf("%s belongs to %s, and its tls.scope Host breaks TLS that workloads originate themselves: use tls.scope Route there", claim.Host, route)
+	case claim.Share != InPlace && r.Claim.Share == InPlace:
+		return fmt.Sprintf("port %d of %s belongs to %s and upgrades the host in place: requests meant for it would leave in plaintext without the "+
+			"VirtualService. Use another port", claim.Port, claim.Host, route)
+	}
+	return ""
 }
 
 // names looks whether the name of every object is free, the route's, or handed over to it.

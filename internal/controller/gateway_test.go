@@ -20,6 +20,7 @@ import (
 type gateways struct{ *story }
 
 func newGateways(t *testing.T, names ...string) gateways {
+	t.Helper()
 	g := gateways{sharedStory(t)}
 	for _, name := range names {
 		g.create(g.service(name))

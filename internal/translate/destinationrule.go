@@ -109,7 +109,8 @@ func connectionPool(d *destination) *istio.ConnectionPoolSettings {
 	switch {
 	case d.Protocol == v1alpha1.ProtocolHTTP2:
 		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_UPGRADE
-	case d.scheme == "http": // a port declared as HTTP follows the mesh's h2UpgradePolicy (istio: pilot/pkg/networking/core/cluster_traffic_policy.go, shouldH2Upgrade)
+	case d.scheme == "http":
+		// A port declared as HTTP follows the mesh's h2UpgradePolicy (istio: pilot/pkg/networking/core/cluster_traffic_policy.go, shouldH2Upgrade).
 		http.H2UpgradePolicy = istio.ConnectionPoolSettings_HTTPSettings_DO_NOT_UPGRADE
 	}
 	settings := &istio.ConnectionPoolSettings{}

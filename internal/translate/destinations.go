@@ -79,10 +79,8 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 	if d.tls {
 		d.port = 443
 	}
-	if d.tcp && u.Port() == "" {
-		return nil, field.Invalid(path.Child("url"), spec.URL, "needs a port: append one, such as :5432")
-	}
-	if u.Port() != "" {
+	switch {
+	case u.Port() != "":
 		number, err := strconv.ParseUint(u.Port(), 10, 16)
 		if err != nil {
 			return nil, field.Invalid(path.Child("url"), spec.URL, "the port is not a number from 1 to 65535")
@@ -92,23 +90,31 @@ func readDestination(route *v1alpha1.ExternalRoute, spec *v1alpha1.Destination, 
 			d.authority = d.host
 		}
 		d.port = port
+	case d.tcp:
+		return nil, field.Invalid(path.Child("url"), spec.URL, "needs a port: append one, such as :5432")
 	}
 	if _, rest, found := strings.Cut(strings.TrimPrefix(string(spec.URL), u.Scheme+"://"), "/"); found && rest != "" {
 		d.base = "/" + rest
 	}
-	d.disturbs = d.tcp || len(spec.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route) ||
+	d.nameUpstream(route)
+	d.subset = subsetName(route.Name, d.name, d.port, d.scheme)
+	return d, nil
+}
+
+// nameUpstream finds whether the destination would disturb others under the real host, and the name that Istio's objects use.
+func (d *destination) nameUpstream(route *v1alpha1.ExternalRoute) {
+	d.disturbs = d.tcp || len(d.Endpoints) > 0 || d.resolution != istio.ServiceEntry_DNS || route.Spec.WorkloadSelector != nil || !private(route) ||
 		route.Spec.Waypoint != nil // its ServiceEntry has other labels than those of other routes
 	d.private = d.disturbs || route.Spec.EgressGateway != nil
 	d.upstream = d.host
-	if d.private {
-		identity := []string{route.Name, d.host, fmt.Sprint(d.port), d.scheme}
-		if g := route.Spec.EgressGateway; g != nil { // direct, or behind another gateway, it is another upstream
-			identity = append(identity, string(g.Name), string(g.Namespace))
-		}
-		d.upstream = privateName(route.Namespace, identity...)
+	if !d.private {
+		return
 	}
-	d.subset = subsetName(route.Name, d.name, d.port, d.scheme)
-	return d, nil
+	identity := []string{route.Name, d.host, fmt.Sprint(d.port), d.scheme}
+	if g := route.Spec.EgressGateway; g != nil { // direct, or behind another gateway, it is another upstream
+		identity = append(identity, string(g.Name), string(g.Namespace))
+	}
+	d.upstream = privateName(route.Namespace, identity...)
 }
 
 // resolutionOf is Istio's word: addresses that are all IP addresses need no DNS.

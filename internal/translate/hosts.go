@@ -41,9 +41,7 @@ func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 	}
 	if PassesThrough(route) {
 		for _, h := range route.Spec.Hosts {
-			if key, possible := serviceNamed(strings.TrimPrefix(string(h), "*.")); possible {
-				r.Services = appendNew(r.Services, key)
-			}
+			r.meant(strings.TrimPrefix(string(h), "*."))
 		}
 		return r
 	}
@@ -58,20 +56,22 @@ func ReferencesOf(route *v1alpha1.ExternalRoute) References {
 	}
 	r.Waypoint = waypointOf(route)
 	for _, d := range route.Spec.Destinations {
-		names := []string{hostOf(d.URL)}
+		r.meant(hostOf(d.URL))
 		for _, e := range d.Endpoints {
-			names = append(names, string(e.Address))
-		}
-		for _, name := range names {
-			if key, possible := serviceNamed(name); possible {
-				r.Services = appendNew(r.Services, key)
-			}
+			r.meant(string(e.Address))
 		}
 		for _, name := range caConfigMaps(d.TLS) {
 			r.ConfigMaps = appendNew(r.ConfigMaps, name)
 		}
 	}
 	return r
+}
+
+// meant adds the Service that a name could mean.
+func (r *References) meant(name string) {
+	if key, possible := serviceNamed(name); possible {
+		r.Services = appendNew(r.Services, key)
+	}
 }
 
 func appendNew[T comparable](list []T, item T) []T {
@@ -184,20 +184,16 @@ func UpstreamsOf(route *v1alpha1.ExternalRoute) []string {
 
 // checkInPlace refuses what a host that is upgraded in place cannot have: it is used by its real name, and by all of its callers.
 func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations []*destination) field.ErrorList {
-	if SpeaksTCP(route) {
+	switch {
+	case SpeaksTCP(route):
 		return refuseInPlace(route, inPlace)
+	case route.Spec.Waypoint != nil:
+		return refuseAtWaypoint(route, inPlace)
 	}
 	var problems field.ErrorList
 	port, portPath := uint32(PortOf(route)), field.NewPath("spec", "port") //nolint:gosec // 1..65535 by schema
 	if len(inPlace) > 0 && port == nowhere {
 		problems = append(problems, field.Invalid(portPath, port, "is the port to which requests to a host in place go to fail: use another one"))
-	}
-	if route.Spec.Waypoint != nil {
-		for _, host := range inPlace {
-			problems = append(problems, field.Invalid(hostPath(route, host), host,
-				"is upgraded in place, which a waypoint cannot do: use an alias, such as a short name, or remove spec.waypoint"))
-		}
-		return problems
 	}
 	speaksTLS := slices.ContainsFunc(destinations, func(d *destination) bool { return d.tls })
 	for _, host := range inPlace {
@@ -206,25 +202,45 @@ func checkInPlace(route *v1alpha1.ExternalRoute, inPlace []string, destinations 
 			if d.host != host {
 				continue
 			}
-			if d.disturbs {
-				problems = append(problems, field.Invalid(path, host, fmt.Sprintf(
-					"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
-			}
-			if !d.tls && route.Spec.EgressGateway != nil {
-				problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
-					"sends plain http to %s, which spec.hosts has too, and requests would bypass the egress gateway without the VirtualService: use https, or an "+
-						"alias in spec.hosts", host)))
-			}
-			if d.tls && d.port == port {
-				problems = append(problems, field.Invalid(portPath, port, fmt.Sprintf(
-					"is the https port of %s, which is upgraded in place: workloads call it over http on another one", host)))
-			}
-			if !d.tls && d.port == port && speaksTLS {
-				problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
-					"opens port %d, on which %s is upgraded in place, so that requests meant for https would leave in plaintext without the "+
-						"VirtualService: use https in all destinations, or an alias in spec.hosts", port, host)))
-			}
+			problems = append(problems, d.checkInPlace(route, path, port, speaksTLS)...)
 		}
+	}
+	return problems
+}
+
+// checkInPlace refuses what a destination whose host is upgraded in place cannot have.
+func (d *destination) checkInPlace(route *v1alpha1.ExternalRoute, path *field.Path, port uint32, speaksTLS bool) (problems field.ErrorList) {
+	switch {
+	case d.TLS != nil && d.TLS.ClientCertificateRef != nil:
+		problems = append(problems, field.Invalid(path, d.host, fmt.Sprintf(
+			"is upgraded in place, for all pods of the namespace, and %s has a client certificate, which Istio uses for selected pods only: use an alias, such as a "+
+				"short name", d.path)))
+	case d.disturbs:
+		problems = append(problems, field.Invalid(path, d.host, fmt.Sprintf(
+			"is upgraded in place, under its real name: that needs exportTo [\".\"], no workloadSelector, and no endpoints and resolution DNS in %s", d.path)))
+	}
+	if !d.tls && route.Spec.EgressGateway != nil {
+		problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
+			"sends plain http to %s, which spec.hosts has too, and requests would bypass the egress gateway without the VirtualService: use https, or an "+
+				"alias in spec.hosts", d.host)))
+	}
+	if d.tls && d.port == port {
+		problems = append(problems, field.Invalid(field.NewPath("spec", "port"), port, fmt.Sprintf(
+			"is the https port of %s, which is upgraded in place: workloads call it over http on another one", d.host)))
+	}
+	if !d.tls && d.port == port && speaksTLS {
+		problems = append(problems, field.Invalid(d.path.Child("url"), d.URL, fmt.Sprintf(
+			"opens port %d, on which %s is upgraded in place, so that requests meant for https would leave in plaintext without the "+
+				"VirtualService: use https in all destinations, or an alias in spec.hosts", port, d.host)))
+	}
+	return problems
+}
+
+// refuseAtWaypoint refuses hosts in place: a waypoint serves Services.
+func refuseAtWaypoint(route *v1alpha1.ExternalRoute, inPlace []string) (problems field.ErrorList) {
+	for _, host := range inPlace {
+		problems = append(problems, field.Invalid(hostPath(route, host), host,
+			"is upgraded in place, which a waypoint cannot do: use an alias, such as a short name, or remove spec.waypoint"))
 	}
 	return problems
 }

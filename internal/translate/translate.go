@@ -109,6 +109,8 @@ type Translation struct {
 	Destinations []v1alpha1.DestinationStatus
 	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
 	TakenOver []string
+	// ClientCertificates are the names of the Secrets with the client certificates of destinations.
+	ClientCertificates []string
 	// HostScoped are the hosts to which the whole namespace speaks TLS.
 	HostScoped []string
 	// Waypoint applies the route to pods in ambient mode, empty if none does.
@@ -169,6 +171,8 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		Destinations: statusOf(destinations),
 		TakenOver:    takenOver,
 		HostScoped:   hostScoped(upstreams),
+
+		ClientCertificates: clientCertificates(destinations),
 	}
 	if key := waypointOf(route); key != nil {
 		translation.Waypoint = key.String()
@@ -211,6 +215,16 @@ func statusOf(destinations []*destination) []v1alpha1.DestinationStatus {
 		all[i] = v1alpha1.DestinationStatus{Name: d.name, Host: d.upstream, Port: int32(d.port), Subset: d.subset} //nolint:gosec // 1..65535
 	}
 	return all
+}
+
+func clientCertificates(destinations []*destination) []string {
+	var secrets []string
+	for _, d := range destinations {
+		if d.TLS != nil && d.TLS.ClientCertificateRef != nil {
+			secrets = appendNew(secrets, string(d.TLS.ClientCertificateRef.Name))
+		}
+	}
+	return secrets
 }
 
 func hostScoped(upstreams []*upstream) []string {

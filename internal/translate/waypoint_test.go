@@ -88,7 +88,7 @@ func TestStaleWaypointLabelsAreNotInSync(t *testing.T) {
 			t.Errorf("%s of a route that has got another waypoint is in sync: %t", translate.KeyOf(item), got)
 		}
 	}
-	service := without[0].DeepCopyObject().(translate.Object) //nolint:forcetypeassert // the Service
+	service := without[0].DeepCopyObject().(translate.Object)
 	service.SetLabels(map[string]string{v1alpha1.ManagedByLabel: v1alpha1.ManagedByValue, "istio.io/use-waypoint": "own"})
 	if !translate.InSync(without[0], service) {
 		t.Error("a label that a user has set makes the Service differ")

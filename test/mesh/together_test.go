@@ -54,10 +54,16 @@ func canShare(a, b *folder) bool {
 		}
 	}
 	if a.route.passesThrough() && b.route.passesThrough() {
-		return overlap(a.route.Spec.Hosts, b.route.Spec.Hosts) && slices.Equal(a.route.Spec.ExportTo, b.route.Spec.ExportTo)
+		return overlap(a.route.Spec.Hosts, b.route.Spec.Hosts) && slices.Equal(a.route.Spec.ExportTo, b.route.Spec.ExportTo) &&
+			(a.route.Spec.EgressGateway == nil) == (b.route.Spec.EgressGateway == nil)
 	}
 	for _, pair := range [][2]*folder{{a, b}, {b, a}} { // hosts that pass through are shared with destinations that have the real name
 		passed, other := pair[0].route, pair[1].route
+		if passed.passesThrough() && passed.Spec.EgressGateway != nil && slices.ContainsFunc(other.Spec.Destinations, func(d destination) bool {
+			return slices.Contains(passed.Spec.Hosts, d.host) && (!d.private || slices.Contains(other.Spec.Hosts, d.host))
+		}) {
+			return false // a host leads to the gateway or straight out, and not to both
+		}
 		shared = shared || passed.passesThrough() && slices.Equal(passed.Spec.ExportTo, []string{"."}) &&
 			slices.ContainsFunc(other.Spec.Destinations, func(d destination) bool { return slices.Contains(passed.Spec.Hosts, d.host) })
 	}

@@ -15,8 +15,8 @@ import (
 type ExternalRouteSpecApplyConfiguration struct {
 	// hosts are the names that workloads call, at most 16. A short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of the route's
 	// namespace is an alias, the name of a Service. The host of one of the route's destinations is upgraded in place: workloads keep calling
-	// http://HOST, and the mesh originates TLS. TCP destinations take aliases only. In a route without destinations, each host is an external DNS name (www.example.com) or a wildcard
-	// (*.example.com), and workloads call it over TLS that they originate themselves.
+	// http://HOST, and the mesh originates TLS. TCP destinations take aliases only. In a route without destinations, each host is an external DNS name
+	// (www.example.com) or a wildcard (*.example.com), and workloads call it over TLS that they originate themselves.
 	Hosts []apiv1alpha1.RouteHost `json:"hosts,omitempty"`
 	// port is the port on which workloads call the hosts, from 1 to 65535. For a host that is upgraded in place it must not be the https port. Defaults
 	// to 80, to the first destination's port for TCP destinations, and to 443 in a route without destinations.
@@ -25,9 +25,9 @@ type ExternalRouteSpecApplyConfiguration struct {
 	// the status. The operator never changes an existing Service. Defaults to IfMissing.
 	ServiceCreationPolicy *apiv1alpha1.ServiceCreationPolicy `json:"serviceCreationPolicy,omitempty"`
 	// destinations are the external hosts, at most 8. Their names must be unique. All are HTTP destinations (http://, https://), or all are TCP
-	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route: the mesh lets
-	// workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo, egressGateway
-	// and suspend.
+	// destinations (tcp://, tls://), which exclude rules, timeout, retries and meshHeaders Keep. Without destinations the route is a pass-through route:
+	// the mesh lets workloads call the hosts over TLS that they originate themselves, and changes nothing. It then takes only hosts, port, exportTo,
+	// egressGateway and suspend.
 	Destinations []DestinationApplyConfiguration `json:"destinations,omitempty"`
 	// rules decide what happens to a request, at most 32. The first rule that matches applies, and a request that no rule matches gets 404. Defaults to
 	// one rule that matches all requests and sends them to the destinations by weight.
