@@ -65,6 +65,9 @@ const (
 	ReasonNotAccepted = "NotAccepted"
 )
 
+// ReasonValid is the reason of an ExternalRoutePolicy's Ready condition: the policy is valid and applies. No action is needed.
+const ReasonValid = "Valid"
+
 // ReasonHostScopedTLS is the reason of DirectHTTPS: a destination with `tls.scope: Host` makes the whole namespace speak TLS to the host, so that a
 // workload that calls https itself gets TLS in TLS. Use `scope: Route`, or call http only.
 const ReasonHostScopedTLS = "HostScopedTLS"

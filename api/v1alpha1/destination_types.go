@@ -141,6 +141,8 @@ type EndpointAddress string
 //
 // +kubebuilder:validation:MinProperties=0
 // +kubebuilder:validation:XValidation:rule="!(has(self.caCertificateRefs) && has(self.clientCertificateRef))",fieldPath=".caCertificateRefs",message="excludes clientCertificateRef: put the CA certificates into the key ca.crt of the client certificate's Secret"
+// +kubebuilder:validation:XValidation:rule="!has(self.insecureSkipVerify) || !self.insecureSkipVerify || !has(self.subjectAltNames)",fieldPath=".subjectAltNames",message="excludes insecureSkipVerify, with which no name is checked: remove one of the two"
+// +kubebuilder:validation:XValidation:rule="!has(self.insecureSkipVerify) || !self.insecureSkipVerify || !has(self.caCertificateRefs)",fieldPath=".caCertificateRefs",message="excludes insecureSkipVerify, with which no certificate is checked: remove one of the two"
 type TLS struct {
 	// scope is which traffic gets TLS. Route covers the traffic of this route only, so that a workload that calls https://HOST directly keeps working.
 	// Host covers all traffic of the namespace to the host, which breaks such direct calls. It needs an https:// URL. Defaults to Route.
@@ -168,6 +170,11 @@ type TLS struct {
 	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector. Defaults to none.
 	// +optional
 	ClientCertificateRef *ClientCertificateRef `json:"clientCertificateRef,omitempty"`
+
+	// insecureSkipVerify turns off the check of the server's certificate, so that anybody on the way can read and change what is sent. It needs an
+	// ExternalRoutePolicy that allows it. Defaults to false.
+	// +optional
+	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
 }
 
 // CACertificateRef refers to an object with CA certificates in the route's namespace.

@@ -20,7 +20,7 @@ var (
 
 	// SchemeBuilder collects the functions that add these types to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(func(scheme *runtime.Scheme) error {
-		scheme.AddKnownTypes(SchemeGroupVersion, &ExternalRoute{}, &ExternalRouteList{})
+		scheme.AddKnownTypes(SchemeGroupVersion, &ExternalRoute{}, &ExternalRouteList{}, &ExternalRoutePolicy{}, &ExternalRoutePolicyList{})
 		metav1.AddToGroupVersion(scheme, SchemeGroupVersion)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/externalroute/externalroute/internal/controller"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -68,6 +69,8 @@ func readFlags(set *flag.FlagSet, args []string) (*flags, error) {
 	set.StringVar(&f.controller.ClusterDomain, "cluster-domain", translate.DefaultClusterDomain, "The cluster's DNS domain.")
 	set.DurationVar(&f.controller.Settle, "settle", 3*time.Second,
 		"How long new upstreams exist before traffic moves to them, and old ones after it. Longer than the mesh needs to distribute a change.")
+	set.StringVar((*string)(&f.controller.DefaultPolicy), "default-policy", string(policy.Allow),
+		"What routes may reach in a namespace that no ExternalRoutePolicy selects: Allow is every host, Deny is none.")
 	set.IntVar(&f.controller.Concurrency, "concurrency", 8, "Number of routes reconciled in parallel.")
 	set.BoolVar(&f.leaderElect, "leader-elect", false, "Enable leader election, so that only one replica reconciles.")
 	set.StringVar(&f.leaderNS, "leader-election-namespace", "", "Namespace of the leader election lease, "+
@@ -135,6 +138,9 @@ func (f *flags) check() error {
 	}
 	if messages := validation.IsDNS1123Subdomain(f.controller.ClusterDomain); len(messages) > 0 {
 		mistakes = append(mistakes, fmt.Errorf("--cluster-domain %q: %s", f.controller.ClusterDomain, strings.Join(messages, "; ")))
+	}
+	if !slices.Contains([]policy.Default{policy.Allow, policy.Deny}, f.controller.DefaultPolicy) {
+		mistakes = append(mistakes, fmt.Errorf("--default-policy %q: must be Allow or Deny", f.controller.DefaultPolicy))
 	}
 	if f.controller.Settle < 0 {
 		mistakes = append(mistakes, fmt.Errorf("--settle %s: must not be negative", f.controller.Settle))

@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed bases/networking.externalroute.io_externalroutes.yaml
 var ExternalRoutes []byte
+
+// ExternalRoutePolicies is the CustomResourceDefinition of ExternalRoutePolicy, as YAML.
+//
+//go:embed bases/networking.externalroute.io_externalroutepolicies.yaml
+var ExternalRoutePolicies []byte

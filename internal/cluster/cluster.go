@@ -28,11 +28,12 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/policy"
 )
 
 // The operator's rights to read. It reads ConfigMaps by name alone, the labels of namespaces, and never a Secret.
 //
-// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes,verbs=list;watch
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes;externalroutepolicies,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;gateways,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.x-k8s.io,resources=xbackends,verbs=list;watch
@@ -71,6 +72,9 @@ type Cluster struct {
 	configMaps *metadata
 	// namespaces are nil if the operator watches only some: namespaces are cluster-scoped, and its rights end with those that it watches.
 	namespaces *metadata
+	// policies are those that have been read from policyObjects, which is nil if namespaces is.
+	policies      policy.Policies
+	policyObjects *metadata
 
 	expectations
 	reservations reservations
@@ -151,7 +155,8 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 	}
 	if len(c.options.Namespaces) == 0 {
 		c.namespaces = c.readMetadata(ctx, mgr.GetAPIReader(), "Namespace", "namespaces", c.options.namespaces(), c.onNamespace())
-		sources = append(sources, namespaceSource{c.namespaces})
+		c.policyObjects = c.readPolicies(ctx, mgr.GetAPIReader())
+		sources = append(sources, metadataSource{c.namespaces}, metadataSource{c.policyObjects})
 	}
 	for _, s := range sources {
 		if err := built.Watch(s); err != nil {

@@ -17,10 +17,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// metadata is a kind of which the operator reads the metadata alone, in the background. An operator that is not allowed to read it, or cannot, is better than
-// none.
+// metadata is a kind that the operator reads in the background, most of them only by their metadata. An operator that is not allowed to read it, or cannot, is
+// better than none.
 type metadata struct {
 	kind, plural string // ConfigMap, ConfigMaps
+	object       client.Object
+	list         client.ObjectList
 	namespaces   []string
 	events       handler.EventHandler
 
@@ -60,10 +62,16 @@ func (m *metadata) known() (known Knowledge) {
 	return known
 }
 
-// readMetadata returns what knows a kind as long as the operator lives. It reads nothing before it begins.
+// readMetadata returns what knows the metadata of a kind as long as the operator lives. It reads nothing before it begins.
 func (c *Cluster) readMetadata(life context.Context, api client.Reader, kind, plural string, namespaces []string, events handler.EventHandler) *metadata {
-	m := &metadata{kind: kind, plural: plural, namespaces: namespaces, events: events, answered: make(chan struct{})}
-	log, failures := ctrl.Log.WithName("metadata").WithValues("kind", kind), 0
+	return c.read(life, api, &metadata{
+		kind: kind, plural: plural, object: metadataOf(kind), list: metadataListOf(kind), namespaces: namespaces, events: events,
+	})
+}
+
+func (c *Cluster) read(life context.Context, api client.Reader, m *metadata) *metadata {
+	m.answered = make(chan struct{})
+	log, failures := ctrl.Log.WithName("metadata").WithValues("kind", m.kind), 0
 	retry := wait.Backoff{Duration: time.Second, Factor: 2, Steps: 6, Cap: 30 * time.Second}
 	fill := func(q queue) {
 		_ = retry.DelayFunc().Until(life, true, true, func(context.Context) (done bool, _ error) { // it fails when the operator ends
@@ -77,7 +85,7 @@ func (c *Cluster) readMetadata(life context.Context, api client.Reader, kind, pl
 			case !lasts, m.refused.Swap(err.Error()) == any(err.Error()):
 				return false, nil // it may pass in a moment, or is known
 			default:
-				log.Error(err, "Failed to watch "+plural)
+				log.Error(err, "Failed to watch "+m.plural)
 			}
 			if first := m.answer(); !first {
 				c.wakeAll(life)
@@ -93,12 +101,11 @@ func (c *Cluster) readMetadata(life context.Context, api client.Reader, kind, pl
 // watchMetadata returns when the cache is filled. The lists fail at once without the right to list the kind; the cache would wait for it for ever.
 func (c *Cluster) watchMetadata(ctx context.Context, api client.Reader, m *metadata, q queue) error {
 	for _, namespace := range m.namespaces {
-		list := &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: m.kind + "List"}}
-		if err := api.List(ctx, list, client.InNamespace(namespace), client.Limit(1)); err != nil {
+		if err := api.List(ctx, m.list, client.InNamespace(namespace), client.Limit(1)); err != nil {
 			return err
 		}
 	}
-	watch := source.Kind[client.Object](c.cache, metadataOf(m.kind), m.events)
+	watch := source.Kind(c.cache, m.object, m.events)
 	if err := watch.Start(ctx, q); err != nil {
 		return err
 	}
@@ -119,4 +126,8 @@ func (c *Cluster) ConfigMap(ctx context.Context, key types.NamespacedName) (exis
 
 func metadataOf(kind string) *metav1.PartialObjectMetadata {
 	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: kind}}
+}
+
+func metadataListOf(kind string) *metav1.PartialObjectMetadataList {
+	return &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: corev1.SchemeGroupVersion.String(), Kind: kind + "List"}}
 }

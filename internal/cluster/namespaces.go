@@ -34,31 +34,31 @@ func (c *Cluster) Namespace(ctx context.Context, name string) (Namespace, error)
 	return Namespace{Watched: true, Found: err == nil, Labels: found.Labels}, client.IgnoreNotFound(err)
 }
 
-// namespacesPatience is how long the controller waits for the namespaces: they decide about one condition.
-const namespacesPatience = 30 * time.Second
+// patience is how long the controller waits for namespaces and policies.
+const patience = 30 * time.Second
 
-// namespaceSource delays the controller until the namespaces have been read, or it is known that they cannot be: the first pass over a route then knows its
-// namespace, and a restart writes nothing.
-type namespaceSource struct{ *metadata }
+// metadataSource delays the controller until a kind has been read, or it is known that it cannot be: the first pass over a route then knows it, and a restart
+// writes nothing.
+type metadataSource struct{ *metadata }
 
-var _ source.SyncingSource = namespaceSource{}
+var _ source.SyncingSource = metadataSource{}
 
-func (s namespaceSource) String() string { return "namespaces" }
+func (s metadataSource) String() string { return s.plural }
 
-// Start begins to read the namespaces.
-func (s namespaceSource) Start(_ context.Context, q queue) error {
+// Start begins to read the kind.
+func (s metadataSource) Start(_ context.Context, q queue) error {
 	s.begin(q)
 	return nil
 }
 
-// WaitForSync waits until they have been read or refused.
-func (s namespaceSource) WaitForSync(ctx context.Context) error {
+// WaitForSync waits until the kind has been read or refused.
+func (s metadataSource) WaitForSync(ctx context.Context) error {
 	select {
 	case <-s.answered:
-	case <-time.After(namespacesPatience):
+	case <-time.After(patience):
 		s.answer() // the operator goes on to read them, and then triggers a pass over every route
 	case <-ctx.Done():
-		return fmt.Errorf("read namespaces: %w", context.Cause(ctx))
+		return fmt.Errorf("read %s: %w", s.plural, context.Cause(ctx))
 	}
 	return nil
 }
@@ -79,6 +79,7 @@ func (c *Cluster) onNamespace() handler.EventHandler {
 				wake(ctx, q, e.ObjectNew)
 			}
 		},
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { c.policies.Forget(e.Object.GetName()) },
 	}
 }
 

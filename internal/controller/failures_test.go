@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -144,16 +145,17 @@ func TestConfigMapsThatMayNotBeRead(t *testing.T) {
 // allowReading gives the operator the right to read a kind or takes it away, and waits until the API server knows.
 func (c *cluster) allowReading(s *story, resource string, allowed bool) {
 	s.Helper()
+	kind := schema.ParseGroupResource(resource)
 	role := &rbacv1.ClusterRole{}
 	if err := c.client.Get(s.Context(), client.ObjectKey{Name: "externalroute-manager"}, role); err != nil {
 		s.Fatal(err)
 	}
 	for i := range role.Rules {
-		role.Rules[i].Resources = slices.DeleteFunc(role.Rules[i].Resources, func(r string) bool { return r == resource })
+		role.Rules[i].Resources = slices.DeleteFunc(role.Rules[i].Resources, func(r string) bool { return r == kind.Resource })
 	}
 	role.Rules = slices.DeleteFunc(role.Rules, func(rule rbacv1.PolicyRule) bool { return len(rule.Resources) == 0 })
 	if allowed {
-		role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{resource}, Verbs: []string{"list", "watch"}})
+		role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{kind.Group}, Resources: []string{kind.Resource}, Verbs: []string{"list", "watch"}})
 	}
 	if err := c.client.Update(s.Context(), role); err != nil {
 		s.Fatal(err)
@@ -164,7 +166,7 @@ func (c *cluster) allowReading(s *story, resource string, allowed bool) {
 	}
 	s.until("the API server should know the new rights", func() string {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Resource: resource},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "list", Group: kind.Group, Resource: kind.Resource},
 		}}
 		if err := operator.Create(s.Context(), review); err != nil {
 			return err.Error()

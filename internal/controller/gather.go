@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +15,7 @@ import (
 	"github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/internal/conflict"
 	"github.com/externalroute/externalroute/internal/plan"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -36,6 +39,9 @@ type pass struct {
 	// unread is what the operator has not read yet of what the route refers to, as a sentence. It is empty if it has read all.
 	unread    string
 	namespace cluster.Namespace
+	// scope is what the route may reach, as far as policies is known.
+	scope    *policy.Scope
+	policies cluster.Knowledge
 
 	translation *translate.Translation
 	verdict     conflict.Verdict
@@ -77,8 +83,10 @@ func (r *Reconciler) gather(ctx context.Context, p *pass) error {
 	if err := r.readMesh(ctx, p); err != nil {
 		return err
 	}
-	// The ConfigMaps will be known in a moment, and trigger another pass.
-	p.mute = p.configMaps == (cluster.Knowledge{}) && p.route.Status.ObservedGeneration == p.route.Generation
+	p.scope, p.policies = r.cluster.Scope(p.route.Namespace, p.namespace)
+	// Policies and ConfigMaps will be known in a moment, and trigger another pass.
+	unknown := p.policies == (cluster.Knowledge{}) || p.configMaps == (cluster.Knowledge{})
+	p.mute = unknown && p.route.Status.ObservedGeneration == p.route.Generation
 	return nil
 }
 
@@ -141,8 +149,12 @@ func ofEarlier(object metav1.Object, route *v1alpha1.ExternalRoute) bool {
 // judge translates the route, and decides whether it may have what it asks for. What it may have and has not yet is reserved in the same moment.
 func (r *Reconciler) judge(p *pass) error {
 	p.translation, p.verdict.Refusal = translate.Translate(p.route, p.mesh)
-	if p.verdict.Refusal != nil || !p.world.IstioInstalled() {
+	if denied := r.denied(p); denied != nil {
+		p.verdict.Refusal = denied
+	}
+	if p.verdict.Refusal != nil || !p.world.IstioInstalled() || p.pending() != "" {
 		r.cluster.Release(p.key())
+		r.judgeStanding(p)
 		return nil
 	}
 	route := conflict.Route{ExternalRoute: p.route, Wanted: p.translation, Owned: p.owned, ClusterDomain: r.options.ClusterDomain}
@@ -150,7 +162,35 @@ func (r *Reconciler) judge(p *pass) error {
 		p.verdict = conflict.Judge(route, p.world)
 		return route.Missing(), p.verdict.Refusal == nil && !p.route.Spec.Suspend && p.world.Err() == nil
 	})
+	r.judgeStanding(p)
 	return p.world.Err()
+}
+
+// judgeStanding decides whether the objects of an earlier spec may stay. A refused spec keeps them otherwise, and so does a suspended route.
+func (r *Reconciler) judgeStanding(p *pass) {
+	keeps := p.verdict.Refusal != nil && p.verdict.Refusal.Effect == translate.Keep
+	if !p.policies.Known || !keeps && !p.route.Spec.Suspend {
+		return
+	}
+	objects := slices.SortedFunc(maps.Values(p.owned), func(a, b translate.Object) int { return compareKeys(translate.KeyOf(a), translate.KeyOf(b)) })
+	if denied := p.scope.JudgeStanding(p.route, objects, r.options.DefaultPolicy); denied != nil {
+		p.verdict.Refusal = denied
+	}
+}
+
+// denied is why no policy allows the route, nil if one does, or that is not known. An operator that cannot read policies allows what it allows without any.
+func (r *Reconciler) denied(p *pass) *translate.Refusal {
+	scope := p.scope
+	switch {
+	case p.policies.Known:
+	case p.policies.Why == "":
+		return nil
+	case r.options.DefaultPolicy == policy.Deny:
+		return policy.Unreadable(p.policies.Why)
+	default:
+		scope = &policy.Scope{}
+	}
+	return scope.Judge(p.route, r.options.DefaultPolicy)
 }
 
 // next plans what to do.
@@ -166,8 +206,8 @@ func (r *Reconciler) next(p *pass) {
 	case !p.world.IstioInstalled():
 		p.plan.Condition = istioNotInstalled
 		return
-	case refusal == nil && p.unread != "" && !wasAccepted(p.route):
-		p.plan.Condition = plan.Condition{Reason: v1alpha1.ReasonPending, Message: p.unread}
+	case p.pending() != "":
+		p.plan.Condition = plan.Condition{Reason: v1alpha1.ReasonPending, Message: p.pending()}
 		return
 	}
 	wanted := plan.Wanted{Suspended: p.route.Spec.Suspend, Withdrawn: refusal != nil, Settle: r.options.Settle}
@@ -200,6 +240,19 @@ func notAccepted(stands bool) plan.Condition {
 		message = "The spec is not accepted. The objects of the last accepted spec keep serving, and the operator does not repair them."
 	}
 	return plan.Condition{Reason: v1alpha1.ReasonNotAccepted, Message: message}
+}
+
+// pending is what the operator must know of the cluster before it accepts the route, empty if it knows enough.
+func (p *pass) pending() string {
+	switch {
+	case p.verdict.Refusal != nil:
+		return ""
+	case p.policies == (cluster.Knowledge{}):
+		return "The operator has not read the policies of the cluster yet."
+	case p.unread != "" && !wasAccepted(p.route):
+		return p.unread
+	}
+	return ""
 }
 
 func unreadConfigMaps(k cluster.Knowledge) string {

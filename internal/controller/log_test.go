@@ -53,6 +53,14 @@ var explained = []struct{ message, err, reason string }{
 		"a story takes the right to read namespaces away",
 	},
 	{
+		`^Failed to watch ExternalRoutePolicies$`, `^externalroutepolicies.networking.externalroute.io is forbidden`,
+		"a story takes the right to read policies away",
+	},
+	{
+		`^Failed to watch ExternalRoutePolicies$`, `^no matches for kind "ExternalRoutePolicy"`,
+		"a story installs the CRD of policies later",
+	},
+	{
 		``, `panic: a bug$`,
 		"a story makes writes of one route panic",
 	},

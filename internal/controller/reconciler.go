@@ -17,6 +17,7 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/cluster"
+	"github.com/externalroute/externalroute/internal/policy"
 )
 
 // fieldOwner is the operator's name in managedFields.
@@ -24,7 +25,7 @@ const fieldOwner = client.FieldOwner("externalroute")
 
 // The operator's own rights, beside those to read of package cluster.
 //
-// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status,verbs=patch
+// +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/status;externalroutepolicies/status,verbs=patch
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes/finalizers,verbs=update
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=create;patch;delete
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;patch;delete
@@ -41,6 +42,8 @@ type Options struct {
 	Concurrency int
 	// Namespaces are those that are watched; none means all.
 	Namespaces []string
+	// DefaultPolicy is what routes may reach in a namespace that no policy selects. Defaults to policy.Allow.
+	DefaultPolicy policy.Default
 }
 
 // Reconciler reconciles ExternalRoutes.
@@ -60,6 +63,9 @@ var _ reconcile.Reconciler = &Reconciler{}
 
 // Reconcile makes the cluster as one route asks for. Mistakes of users are reported in the status and are no errors: an edit triggers the next pass.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if request.Namespace == "" { // policies share the queue of the routes
+		return ctrl.Result{}, r.reconcilePolicy(ctx, request.Name)
+	}
 	route, err := r.cluster.Route(ctx, request.NamespacedName)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -200,10 +200,8 @@ func (p *pass) status(clusterDomain string) *v1alpha1.ExternalRouteStatus {
 
 // acceptance is the Accepted condition, and what else the translation says.
 func (p *pass) acceptance() []metav1.Condition {
-	if p.verdict.Refusal == nil && p.unread != "" && !wasAccepted(p.route) {
-		return []metav1.Condition{{
-			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: p.unread,
-		}}
+	if pending := p.pending(); pending != "" {
+		return []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonPending, Message: pending}}
 	}
 	return translate.Conditions(p.translation, p.verdict.Refusal)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	clusters "github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/internal/controller"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
@@ -67,6 +68,8 @@ type cluster struct {
 	operator *rest.Config
 	requests *requests
 	clock    *testClock
+	// defaultPolicy is that of operators that start.
+	defaultPolicy policy.Default
 
 	end  context.CancelFunc
 	done chan error
@@ -155,7 +158,9 @@ func (c *cluster) runOperator(routes labels.Selector, newClient client.NewClient
 		return nil, nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	options := controller.Options{ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4, Namespaces: namespaces}
+	options := controller.Options{
+		ClusterDomain: translate.DefaultClusterDomain, Settle: settle, Concurrency: 4, Namespaces: namespaces, DefaultPolicy: c.defaultPolicy,
+	}
 	if err := controller.SetupWithClock(ctx, mgr, options, c.clock); err != nil {
 		return end, nil, err
 	}

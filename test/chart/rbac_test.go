@@ -25,6 +25,8 @@ var shipped = map[string]rights{
 		"services.":            "create delete list patch watch",
 		"events.events.k8s.io": "create patch",
 		"externalroutes.networking.externalroute.io":            "list watch",
+		"externalroutepolicies.networking.externalroute.io":        "list watch",
+		"externalroutepolicies/status.networking.externalroute.io": "patch",
 		"externalroutes/finalizers.networking.externalroute.io": "update",
 		"externalroutes/status.networking.externalroute.io":     "patch",
 		"destinationrules.networking.istio.io":                  "create delete list patch watch",
@@ -53,19 +55,21 @@ var shipped = map[string]rights{
 		"externalroutes.networking.externalroute.io":        "create delete deletecollection get list patch update watch",
 		"externalroutes/status.networking.externalroute.io": "get",
 	},
-	"admin": {
-		"externalroutes.networking.externalroute.io":        "create delete deletecollection get list patch update watch",
-		"externalroutes/status.networking.externalroute.io": "get",
+	"policy-admin": {
+		"externalroutepolicies.networking.externalroute.io":        "create delete deletecollection get list patch update watch",
+		"externalroutepolicies/status.networking.externalroute.io": "get",
 	},
 }
 
 func TestPermissionsAreMinimal(t *testing.T) {
 	inSomeNamespaces := maps.Clone(shipped)
-	for _, name := range []string{"metrics-auth", "metrics-reader", "viewer", "editor", "admin"} {
+	for _, name := range []string{"metrics-auth", "metrics-reader", "viewer", "editor", "policy-admin"} {
 		delete(inSomeNamespaces, name)
 	}
 	inSomeNamespaces["manager"] = maps.Clone(shipped["manager"])
-	delete(inSomeNamespaces["manager"], "namespaces.") // they are cluster-scoped
+	for _, clusterScoped := range []string{"namespaces.", "externalroutepolicies.networking.externalroute.io", "externalroutepolicies/status.networking.externalroute.io"} {
+		delete(inSomeNamespaces["manager"], clusterScoped)
+	}
 	for name, c := range map[string]struct {
 		manifests []byte
 		want      map[string]rights

@@ -64,7 +64,7 @@ func (c *ControlPlane) start(o Options) error {
 	}
 	var definitions [][]byte
 	if o.ExternalRoute {
-		definitions = append(definitions, crd.ExternalRoutes)
+		definitions = append(definitions, crd.ExternalRoutes, crd.ExternalRoutePolicies)
 	}
 	if o.Istio {
 		istio, err := IstioCRDs()

@@ -18,6 +18,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=networking.externalroute.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("Allowance"):
+		return &apiv1alpha1.AllowanceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CACertificateRef"):
 		return &apiv1alpha1.CACertificateRefApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClientCertificateRef"):
@@ -34,6 +36,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EndpointApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"):
 		return &apiv1alpha1.ExternalRouteApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRoutePolicy"):
+		return &apiv1alpha1.ExternalRoutePolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRoutePolicySpec"):
+		return &apiv1alpha1.ExternalRoutePolicySpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRoutePolicyStatus"):
+		return &apiv1alpha1.ExternalRoutePolicyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRouteSpec"):
 		return &apiv1alpha1.ExternalRouteSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ExternalRouteStatus"):
@@ -54,6 +62,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.HeadersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Match"):
 		return &apiv1alpha1.MatchApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NamespaceRequirement"):
+		return &apiv1alpha1.NamespaceRequirementApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NamespaceSelector"):
+		return &apiv1alpha1.NamespaceSelectorApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OutlierDetection"):
 		return &apiv1alpha1.OutlierDetectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RegexRewrite"):

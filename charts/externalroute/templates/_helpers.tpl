@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $rules := list }}
 {{- range (.root.Files.Get (printf "files/rbac/%s" .file) | fromYaml).rules }}
 {{- $rule := . }}
-{{- if and $.namespaced .resources }}{{ $rule = set . "resources" (without .resources "namespaces") }}{{ end }}
+{{- if and $.namespaced .resources }}{{ $rule = set . "resources" (without .resources "namespaces" "externalroutepolicies" "externalroutepolicies/status") }}{{ end }}
 {{- if or $rule.resources $rule.nonResourceURLs }}{{ $rules = append $rules $rule }}{{ end }}
 {{- end }}
 {{- toYaml $rules }}

@@ -25,6 +25,39 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.externalroute.externalroute.api.v1alpha1.Allowance
+  map:
+    fields:
+    - name: endpoints
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.EndpointsAllowed
+    - name: exportTo
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.ExportNamespace
+          elementRelationship: associative
+    - name: hosts
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.PolicyHost
+          elementRelationship: associative
+    - name: insecureSkipVerify
+      type:
+        scalar: boolean
+    - name: ports
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: schemes
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.PolicyScheme
+          elementRelationship: associative
 - name: com.github.externalroute.externalroute.api.v1alpha1.CACertificateKind
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.CACertificateRef
@@ -140,6 +173,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: com.github.externalroute.externalroute.api.v1alpha1.EndpointAddress
   scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.EndpointsAllowed
+  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.ExportNamespace
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoute
@@ -172,6 +207,57 @@ var schemaYAML = typed.YAMLObject(`types:
           reason: Pending
           status: Unknown
           type: Ready
+- name: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoutePolicy
+  map:
+    fields:
+    - name: apiVersion
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: metadata
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta
+    - name: spec
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoutePolicySpec
+    - name: status
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoutePolicyStatus
+      default:
+        conditions:
+        - lastTransitionTime: "1970-01-01T00:00:00Z"
+          message: The operator has not read this policy yet.
+          reason: Pending
+          status: Unknown
+          type: Ready
+- name: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoutePolicySpec
+  map:
+    fields:
+    - name: allow
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.Allowance
+          elementRelationship: atomic
+    - name: namespaceSelector
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.NamespaceSelector
+- name: com.github.externalroute.externalroute.api.v1alpha1.ExternalRoutePolicyStatus
+  map:
+    fields:
+    - name: conditions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Condition
+          elementRelationship: associative
+          keys:
+          - type
+    - name: observedGeneration
+      type:
+        scalar: numeric
 - name: com.github.externalroute.externalroute.api.v1alpha1.ExternalRouteSpec
   map:
     fields:
@@ -371,6 +457,35 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.MeshHeaders
   scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.NamespaceRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.SelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.SelectedValue
+          elementRelationship: atomic
+- name: com.github.externalroute.externalroute.api.v1alpha1.NamespaceSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.NamespaceRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.SelectedValue
 - name: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.OutlierDetection
@@ -388,6 +503,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: maxEjectionPercent
       type:
         scalar: numeric
+- name: com.github.externalroute.externalroute.api.v1alpha1.PolicyHost
+  scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.PolicyScheme
+  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.Protocol
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.Regex
@@ -473,6 +592,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: weight
       type:
         scalar: numeric
+- name: com.github.externalroute.externalroute.api.v1alpha1.SelectedValue
+  scalar: string
+- name: com.github.externalroute.externalroute.api.v1alpha1.SelectorOperator
+  scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.ServiceCreationPolicy
   scalar: string
 - name: com.github.externalroute.externalroute.api.v1alpha1.StringMatch
@@ -499,6 +622,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: clientCertificateRef
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.ClientCertificateRef
+    - name: insecureSkipVerify
+      type:
+        scalar: boolean
     - name: scope
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.TLSScope

@@ -24,6 +24,9 @@ type TLSApplyConfiguration struct {
 	CACertificateRefs []CACertificateRefApplyConfiguration `json:"caCertificateRefs,omitempty"`
 	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector. Defaults to none.
 	ClientCertificateRef *ClientCertificateRefApplyConfiguration `json:"clientCertificateRef,omitempty"`
+	// insecureSkipVerify turns off the check of the server's certificate, so that anybody on the way can read and change what is sent. It needs an
+	// ExternalRoutePolicy that allows it. Defaults to false.
+	InsecureSkipVerify *bool `json:"insecureSkipVerify,omitempty"`
 }
 
 // TLSApplyConfiguration constructs a declarative configuration of the TLS type for use with
@@ -76,5 +79,13 @@ func (b *TLSApplyConfiguration) WithCACertificateRefs(values ...*CACertificateRe
 // If called multiple times, the ClientCertificateRef field is set to the value of the last call.
 func (b *TLSApplyConfiguration) WithClientCertificateRef(value *ClientCertificateRefApplyConfiguration) *TLSApplyConfiguration {
 	b.ClientCertificateRef = value
+	return b
+}
+
+// WithInsecureSkipVerify sets the InsecureSkipVerify field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the InsecureSkipVerify field is set to the value of the last call.
+func (b *TLSApplyConfiguration) WithInsecureSkipVerify(value bool) *TLSApplyConfiguration {
+	b.InsecureSkipVerify = &value
 	return b
 }

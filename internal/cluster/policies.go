@@ -1,0 +1,84 @@
+package cluster
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/policy"
+)
+
+// Scope returns what the routes of a namespace may reach. It is only known if the policies are, and the labels of the namespace.
+func (c *Cluster) Scope(name string, namespace Namespace) (*policy.Scope, Knowledge) {
+	switch {
+	case c.policyObjects == nil:
+		return nil, Knowledge{Why: "it watches only some namespaces"}
+	case !namespace.Watched:
+		return nil, c.namespaces.known()
+	case !namespace.Found:
+		return nil, Knowledge{}
+	}
+	known := c.policyObjects.known()
+	if !known.Known {
+		return nil, known
+	}
+	return c.policies.For(name, namespace.Labels), known
+}
+
+// Policy returns a policy, nil if there is none.
+func (c *Cluster) Policy(ctx context.Context, name string) (*v1alpha1.ExternalRoutePolicy, error) {
+	found := &v1alpha1.ExternalRoutePolicy{}
+	if err := c.cache.Get(ctx, client.ObjectKey{Name: name}, found); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return found, nil
+}
+
+func (c *Cluster) readPolicies(life context.Context, api client.Reader) *metadata {
+	return c.read(life, api, &metadata{
+		kind: "ExternalRoutePolicy", plural: "ExternalRoutePolicies", object: &v1alpha1.ExternalRoutePolicy{}, list: &v1alpha1.ExternalRoutePolicyList{},
+		namespaces: []string{metav1.NamespaceAll}, events: c.onPolicy(),
+	})
+}
+
+// onPolicy triggers a pass over a policy that has changed, and over the routes of the namespaces that it selects, before or after the change.
+func (c *Cluster) onPolicy() handler.EventHandler {
+	changed := func(ctx context.Context, q queue, selects policy.Selects) {
+		namespaces := metadataListOf("Namespace")
+		if err := c.cache.List(ctx, namespaces, client.UnsafeDisableDeepCopy); err != nil {
+			return // they have not been read yet: when they are, there is a pass over every route
+		}
+		c.trigger(ctx, q, func(w *wakeup) {
+			for i := range namespaces.Items {
+				if n := &namespaces.Items[i]; selects(n.Labels) {
+					w.add(c.routes(ctx, client.InNamespace(n.Name)))
+				}
+			}
+		})
+	}
+	put := func(object client.Object) policy.Selects {
+		return c.policies.Put(object.(*v1alpha1.ExternalRoutePolicy)) //nolint:forcetypeassert // the kind that is watched
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
+			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.Object)})
+			if selects := put(e.Object); !e.IsInInitialList { // when that is complete, there is a pass over every route
+				changed(ctx, q, selects)
+			}
+		},
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.ObjectNew)})
+			if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectOld.GetUID() != e.ObjectNew.GetUID() {
+				changed(ctx, q, put(e.ObjectNew))
+			}
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+			changed(ctx, q, c.policies.Delete(e.Object.GetName()))
+		},
+	}
+}

@@ -1,0 +1,289 @@
+package controller_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/config/crd"
+	"github.com/externalroute/externalroute/internal/policy"
+	"github.com/externalroute/externalroute/test/controlplane"
+)
+
+// policy applies a policy for the story's namespace, which goes with the story.
+func (s *story) policy(name, allow string) {
+	s.Helper()
+	s.policyFor(name, fmt.Sprintf("namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}}\nallow: %s", s.namespace, allow))
+}
+
+// policyFor applies a policy whose spec is given as YAML.
+func (s *story) policyFor(name, spec string) {
+	s.Helper()
+	p := &v1alpha1.ExternalRoutePolicy{ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-" + name}}
+	var wanted v1alpha1.ExternalRoutePolicySpec
+	if err := yaml.UnmarshalStrict([]byte(spec), &wanted); err != nil {
+		s.Fatal(err)
+	}
+	err := s.client.Get(s.Context(), client.ObjectKeyFromObject(p), p)
+	switch p.Spec = wanted; {
+	case err == nil:
+		err = s.client.Update(s.Context(), p)
+	case client.IgnoreNotFound(err) == nil:
+		s.Cleanup(func() { s.withoutPolicy(name) })
+		err = s.client.Create(s.Context(), p)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *story) withoutPolicy(name string) {
+	s.Helper()
+	p := &v1alpha1.ExternalRoutePolicy{ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-" + name}}
+	if err := s.client.Delete(s.T.Context(), p); client.IgnoreNotFound(err) != nil && s.T.Context().Err() == nil {
+		s.Error(err)
+	}
+}
+
+const (
+	allowsExample = `[{hosts: ["*.example.com"]}]`
+	allowsOther   = `[{hosts: [other.example.org]}]`
+)
+
+// A route that no policy allows has no objects, and says which policies there are and what they allow. When one allows it, the operator programs it.
+func TestAPolicyRefusesARouteAndAllowsItAgain(t *testing.T) {
+	s := sharedStory(t)
+	s.policy("a", allowsOther)
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[0].url: https://api.example.com:443 is not allowed in namespace NAMESPACE. ExternalRoutePolicy "+
+		"NAMESPACE-a allows https://other.example.org:443: use one of these, or ask the platform team")
+	s.only()
+	s.quiet()
+	s.policy("a", allowsExample)
+	s.ready("web")
+	s.quiet()
+
+	s.policy("a", allowsOther)
+	route := s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only()
+	if len(route.Status.Resources)+len(route.Status.Hosts) > 0 {
+		t.Errorf("the status lists %v and %v", route.Status.Resources, route.Status.Hosts)
+	}
+	s.says("web", v1alpha1.ConditionProgrammed, "The spec is not allowed; the operator deletes all generated objects.")
+	s.quiet()
+	s.withoutPolicy("a")
+	s.ready("web")
+}
+
+// The objects of a route that is not allowed any more go at once, the VirtualService first, even if the route is suspended.
+func TestAPolicyDeletesTheObjectsOfASuspendedRoute(t *testing.T) {
+	s := sharedStory(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.rest()
+	s.route("web", simple+"\nsuspend: true")
+	s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+	s.requests.writes(s.namespace)
+	s.policy("a", allowsOther)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only()
+	var deleted []string
+	for _, write := range s.requests.writes(s.namespace) {
+		if path, is := strings.CutPrefix(write, "DELETE "); is {
+			deleted = append(deleted, strings.Split(path[strings.Index(path, s.namespace):], "/")[1])
+		}
+	}
+	if diff := cmp.Diff([]string{"virtualservices", "destinationrules", "serviceentries", "services"}, deleted); diff != "" {
+		t.Errorf("deletions (-want +got)\n%s", diff)
+	}
+	s.withoutPolicy("a")
+	s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+	s.only()
+}
+
+// Whoever makes his spec invalid, or suspends his route and edits it, does not keep what a policy has forbidden meanwhile.
+func TestObjectsOfAnEarlierSpecDoNotOutliveTheirPermission(t *testing.T) {
+	for name, edit := range map[string]string{
+		"invalid":   "hosts: [web.elsewhere.svc]\ndestinations: [{url: 'https://other.example.org'}]",
+		"suspended": "suspend: true\nhosts: [web]\ndestinations: [{url: 'https://other.example.org'}]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sharedStory(t)
+			s.policy("a", `[{hosts: ["*.example.com", other.example.org], endpoints: Any}]`)
+			s.route("web", simple)
+			s.ready("web")
+			s.route("dial", "hosts: [dial]\ndestinations: [{url: 'https://dial.example.com', endpoints: [{address: 10.1.2.3}]}]")
+			s.ready("dial")
+			s.rest()
+			s.route("web", edit)
+			s.route("dial", strings.ReplaceAll(edit, "web", "dial"))
+			s.until("the operator should have seen the edits", func() string {
+				for _, name := range []string{"web", "dial"} {
+					if route := s.read(name); route.Status.ObservedGeneration != route.Generation {
+						return name
+					}
+				}
+				return ""
+			})
+			if len(s.objects()) != 8 {
+				t.Fatalf("the objects of the last accepted spec are gone: %v", s.objects())
+			}
+			s.policy("a", allowsOther)
+			s.until("the objects should go", func() string { return cmp.Diff([]string(nil), s.objects()) })
+			for _, name := range []string{"web", "dial"} {
+				route := s.read(name)
+				if meta.IsStatusConditionTrue(route.Status.Conditions, v1alpha1.ConditionReady) {
+					t.Errorf("%s is ready", name)
+				}
+			}
+			s.quiet()
+		})
+	}
+}
+
+// A change of a policy takes one write of each status that it changes, and none of a route that it does not concern.
+func TestAPolicyConcernsTheRoutesOfItsNamespaces(t *testing.T) {
+	s, other := sharedStory(t), sharedStory(t)
+	for _, each := range []*story{s, other} {
+		each.route("web", simple)
+		each.route("shop", "hosts: [shop]\ndestinations: [{url: 'https://other.example.org'}]")
+		each.ready("web")
+		each.ready("shop")
+		each.quiet()
+	}
+	s.policyFor("team", "namespaceSelector: {matchLabels: {istio-team: payments}}\nallow: "+allowsExample)
+	s.until("the policy should be valid", func() string {
+		p := &v1alpha1.ExternalRoutePolicy{}
+		if err := s.client.Get(t.Context(), client.ObjectKey{Name: s.namespace + "-team"}, p); err != nil {
+			return err.Error()
+		}
+		ready := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionReady)
+		return cmp.Diff("True Valid 1", fmt.Sprint(ready.Status, " ", ready.Reason, " ", ready.ObservedGeneration))
+	})
+	if writes := slices.Concat(s.rest(), other.rest()); len(writes) > 0 {
+		t.Errorf("a policy that selects no namespace took %v", writes)
+	}
+	s.label(map[string]string{"istio-team": "payments"})
+	s.refused("shop", v1alpha1.ReasonNotAllowedByPolicy)
+	s.ready("web")
+	writes := s.rest()
+	if i := slices.Index(writes, s.statusPath("shop")); i < 0 || len(writes) != 5 { // the status, and four deletions
+		t.Errorf("the label took %v", writes)
+	}
+	s.label(nil)
+	s.ready("shop")
+	s.rest()
+	if writes := other.rest(); len(writes) > 0 {
+		t.Errorf("the labels of another namespace took writes: %v", writes)
+	}
+}
+
+// Unverified TLS needs a policy that allows it, also where no policy selects the namespace.
+func TestUnverifiedTLSNeedsAPolicy(t *testing.T) {
+	s := sharedStory(t)
+	s.route("web", "hosts: [web]\ndestinations: [{url: 'https://api.example.com', tls: {insecureSkipVerify: true}}]")
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.policy("a", `[{hosts: [api.example.com], insecureSkipVerify: true}]`)
+	route := s.ready("web")
+	for _, resource := range route.Status.Resources {
+		if resource.Kind == "DestinationRule" {
+			rule := &networkingv1.DestinationRule{}
+			s.get(resource.Name, rule)
+			tls := rule.Spec.Subsets[0].TrafficPolicy.Tls
+			if !tls.InsecureSkipVerify.GetValue() || tls.Sni != "api.example.com" || len(tls.SubjectAltNames) > 0 {
+				t.Errorf("TLS is %v", tls)
+			}
+		}
+	}
+}
+
+// An operator whose default is Deny allows nothing without a policy, nor if it cannot read the policies. What it has programmed stays then.
+func TestDenyByDefault(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	c.defaultPolicy = policy.Deny
+	s := newStory(t, c)
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.says("web", v1alpha1.ConditionAccepted, "spec.destinations[0].url: no ExternalRoutePolicy selects namespace NAMESPACE, and the operator runs with "+
+		"--default-policy=Deny: ask the platform team for a policy that allows https://api.example.com:443")
+	s.policy("a", allowsExample)
+	s.ready("web")
+	for _, resource := range []string{"externalroutepolicies." + v1alpha1.GroupName, "namespaces"} {
+		if err := c.stopOperator(); err != nil {
+			t.Fatal(err)
+		}
+		c.allowReading(s, resource, false)
+		if err := c.startOperator(); err != nil {
+			t.Fatal(err)
+		}
+		s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+		if said := message(s.read("web"), v1alpha1.ConditionAccepted); !strings.HasPrefix(said, "spec: the operator runs with --default-policy=Deny and cannot read") {
+			t.Errorf("without %s, the status says %q", resource, said)
+		}
+		if len(s.objects()) != 4 {
+			t.Errorf("without %s, there are only %v", resource, s.objects())
+		}
+		c.allowReading(s, resource, true)
+		s.ready("web")
+	}
+}
+
+// An operator that starts before the CRD of policies exists works as if there were none, and obeys them when it comes.
+func TestThePolicyCRDComesLater(t *testing.T) {
+	c, err := startCluster(controlplane.Options{Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	if err := c.plane.InstallCRDs(crd.ExternalRoutes); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	s := newStory(t, c)
+	s.route("web", simple)
+	s.ready("web")
+	if err := c.plane.InstallCRDs(crd.ExternalRoutePolicies); err != nil {
+		t.Fatal(err)
+	}
+	s.policy("a", allowsOther)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only()
+}
+
+// A namespace is deleted with its routes, whatever policies there are.
+func TestANamespaceThatAPolicySelectsGoes(t *testing.T) {
+	s := sharedStory(t)
+	s.policy("a", allowsExample)
+	s.route("web", simple)
+	s.ready("web")
+	if err := s.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the routes should go", func() string {
+		var routes v1alpha1.ExternalRouteList
+		if err := s.client.List(t.Context(), &routes, client.InNamespace(s.namespace)); err != nil {
+			return err.Error()
+		}
+		return cmp.Diff(0, len(routes.Items))
+	})
+}

@@ -1,0 +1,4 @@
+package policy
+
+// Public is for tests.
+var Public = public
