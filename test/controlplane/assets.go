@@ -34,16 +34,35 @@ func complete(folder string) bool {
 
 // IstioCRDs returns Istio's CustomResourceDefinitions, in the version that this module requires.
 func IstioCRDs() ([]byte, error) {
-	folder, err := moduleFolder("istio.io/api")
+	folder, err := moduleFolder(".", "istio.io/api")
 	if err != nil {
 		return nil, fmt.Errorf("find Istio's CRDs: %w", err)
 	}
 	return os.ReadFile(filepath.Join(folder, "kubernetes", "customresourcedefinitions.gen.yaml"))
 }
 
-// moduleFolder returns the folder of a module that this repository requires, and downloads it first where nothing has: go list knows no folder then.
-func moduleFolder(path string) (string, error) {
-	output, err := Run("go", "mod", "download", "-json", path)
+// GatewayAPICRDs returns the CRDs of the kinds by which the Gateway API configures waypoints.
+func GatewayAPICRDs() ([]byte, error) {
+	folder, err := moduleFolder("hack/istiod", "sigs.k8s.io/gateway-api")
+	if err != nil {
+		return nil, fmt.Errorf("find the CRDs of the Gateway API: %w", err)
+	}
+	var all []byte
+	for _, plural := range []string{"gatewayclasses", "gateways"} {
+		content, err := os.ReadFile(filepath.Join(folder, "config", "crd", "standard", "gateway.networking.k8s.io_"+plural+".yaml"))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, "\n---\n"...)
+		all = append(all, content...)
+	}
+	return all, nil
+}
+
+// moduleFolder returns the folder of a module that another one in this repository requires, and downloads it first where nothing has: go list knows no
+// folder then.
+func moduleFolder(in, path string) (string, error) {
+	output, err := Run("go", "-C", in, "mod", "download", "-json", path)
 	if err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
@@ -36,18 +37,21 @@ type App struct {
 
 	bench    *Bench
 	network  *network
-	address  string // of its pod
-	envoy    *process
+	address  string   // of its pod
+	envoy    *process // nil in ambient mode
+	dial     func(ctx context.Context, address string) (net.Conn, error)
 	http     *http.Client
 	expected bool // that Envoy refuses something
 }
 
 // proxy is what the bootstrap of an Envoy tells istiod about its pod.
 type proxy struct {
-	kind    string // sidecar or router
+	kind    string // sidecar, router or waypoint
 	account string // the pod's ServiceAccount
 	labels  map[string]string
-	secrets string // the socket of the agent that has its certificate
+	secrets string  // the socket of the agent that has its certificate
+	istiod  *Istiod // defaults to the bench's
+	version string  // of Istio; defaults to that of istiod
 }
 
 // Response is an answer as the app saw it.
@@ -105,7 +109,7 @@ func (b *Bench) newApp(namespace string) *App {
 func (a *App) Stop() error {
 	defer a.end()
 	var problems []error
-	if !a.expected {
+	if a.envoy != nil && !a.expected {
 		for _, refusal := range a.refusals(context.Background()) {
 			problems = append(problems, fmt.Errorf("the sidecar refused an update: %s (logs: %s)", refusal, a.envoy.log))
 		}
@@ -132,6 +136,7 @@ func (a *App) start(ctx context.Context, p proxy) (err error) {
 	if a.network, name, a.address, err = a.bench.podNetwork(a.Namespace); err != nil {
 		return err
 	}
+	a.dial = a.network.dial
 	if p.kind == "sidecar" {
 		if err := a.network.capture(); err != nil {
 			return err
@@ -143,7 +148,7 @@ func (a *App) start(ctx context.Context, p proxy) (err error) {
 	}
 	values := map[string]string{
 		"KIND": p.kind, "NAME": name, "NAMESPACE": a.Namespace, "ACCOUNT": p.account, "ADDRESS": a.address, "LABELS": string(encoded), "TOKEN": token,
-		"XDS": filepath.Join(a.bench.Dir, "xds.sock"), "SDS": p.secrets,
+		"XDS": cmp.Or(p.istiod, a.bench.Istiod).socket.Addr().String(), "SDS": p.secrets, "VERSION": cmp.Or(p.version, "1.31.1"),
 	}
 	file := filepath.Join(a.bench.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {
@@ -220,7 +225,7 @@ func (a *App) Dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.network.dial(ctx, net.JoinHostPort(ip, port))
+	return a.dial(ctx, net.JoinHostPort(ip, port))
 }
 
 // lookup resolves a name as a pod's resolver does: NAME, NAME.NAMESPACE, NAME.NAMESPACE.svc and NAME.NAMESPACE.svc.cluster.local are Services.

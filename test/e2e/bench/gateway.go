@@ -5,6 +5,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,20 +23,22 @@ import (
 type Gateway struct {
 	*App
 
-	Name string // of its Service, its ServiceAccount and its label app
+	Name string // of its Service and its ServiceAccount
 
+	labels   map[string]string
+	ports    map[string]gatewayPort
 	identity *secretService
 	logged   int // how much of its log Requests has returned
 }
 
-var gatewayPorts = map[string]struct{ service, pod int32 }{"http2": {80, 8080}, "https": {443, 8443}}
+type gatewayPort struct{ service, pod int32 }
 
 // Gateway starts a gateway in a namespace, which is created when it is missing, and ends it with the test, as App does.
 func (b *Bench) Gateway(t *testing.T, namespace, name string) *Gateway {
 	t.Helper()
-	g := &Gateway{App: b.newApp(namespace), Name: name}
+	g := &Gateway{App: b.newApp(namespace), Name: name, labels: map[string]string{"app": name}, ports: map[string]gatewayPort{"http2": {80, 8080}, "https": {443, 8443}}}
 	t.Cleanup(g.end)
-	if err := g.startGateway(t.Context()); err != nil {
+	if err := g.startGateway(t.Context(), proxy{kind: "router"}); err != nil {
 		t.Fatalf("start the gateway %s/%s: %v (logs: %s)", namespace, name, err, b.Dir)
 	}
 	t.Cleanup(func() {
@@ -53,12 +56,13 @@ func (g *Gateway) end() {
 	}
 }
 
-func (g *Gateway) startGateway(ctx context.Context) (err error) {
+func (g *Gateway) startGateway(ctx context.Context, p proxy) (err error) {
 	socket := filepath.Join(g.bench.Dir, g.Name+"."+g.Namespace+".sock")
 	if g.identity, err = startSecretService(socket, g.bench.Authority, g.Namespace, g.Name); err != nil {
 		return err
 	}
-	if err := g.start(ctx, proxy{kind: "router", account: g.Name, labels: g.labels(), secrets: socket}); err != nil {
+	p.account, p.labels, p.secrets = g.Name, g.labels, socket
+	if err := g.start(ctx, p); err != nil {
 		return err
 	}
 	if err := g.createPod(ctx); err != nil {
@@ -67,10 +71,8 @@ func (g *Gateway) startGateway(ctx context.Context) (err error) {
 	return g.createService(ctx)
 }
 
-func (g *Gateway) labels() map[string]string { return map[string]string{"app": g.Name} }
-
 func (g *Gateway) meta() metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: g.Namespace, Name: g.Name, Labels: g.labels()}
+	return metav1.ObjectMeta{Namespace: g.Namespace, Name: g.Name, Labels: maps.Clone(g.labels)}
 }
 
 // createPod tells istiod whose the gateway's address is: there is no kubelet.
@@ -91,7 +93,7 @@ func (g *Gateway) createPod(ctx context.Context) error {
 
 // createService makes the Service with its endpoints, and leads connections to its address to the pod, as kube-proxy would.
 func (g *Gateway) createService(ctx context.Context) error {
-	service := &corev1.Service{ObjectMeta: g.meta(), Spec: corev1.ServiceSpec{Selector: g.labels()}}
+	service := &corev1.Service{ObjectMeta: g.meta(), Spec: corev1.ServiceSpec{Selector: g.labels}}
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta:  g.meta(),
 		AddressType: discoveryv1.AddressTypeIPv4,
@@ -101,7 +103,7 @@ func (g *Gateway) createService(ctx context.Context) error {
 		}},
 	}
 	slice.Labels[discoveryv1.LabelServiceName] = g.Name
-	for name, port := range gatewayPorts {
+	for name, port := range g.ports {
 		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: name, Port: port.service, TargetPort: intstr.FromInt32(port.pod)})
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: new(name), Port: new(port.pod)})
 	}
@@ -110,7 +112,7 @@ func (g *Gateway) createService(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, port := range gatewayPorts {
+	for _, port := range g.ports {
 		if err := g.bench.world.run(fmt.Sprintf("iptables -t nat -A PREROUTING -d %s -p tcp --dport %d -j DNAT --to-destination %s:%d",
 			service.Spec.ClusterIP, port.service, g.address, port.pod)); err != nil {
 			return err

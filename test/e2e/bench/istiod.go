@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +21,7 @@ import (
 // Istiod is the mesh's control plane.
 type Istiod struct {
 	process *process
-	socket  net.Listener
+	socket  net.Listener // of Envoys, in the file system
 	launch  func() (*process, error)
 	ready   string
 }
@@ -33,11 +34,7 @@ var istiodEnvironment = []string{
 	"XDS_AUTH_PLAINTEXT=true",
 }
 
-func (b *Bench) startIstiod() error {
-	binary, err := controlplane.LastLine("./hack/istiod/build.sh")
-	if err != nil {
-		return err
-	}
+func (b *Bench) startIstiod() (err error) {
 	ctx := context.Background()
 	if err := b.Namespace(ctx, "istio-system"); err != nil {
 		return err
@@ -49,23 +46,37 @@ func (b *Bench) startIstiod() error {
 	if err := b.Cluster.Create(ctx, mesh); err != nil {
 		return err
 	}
+	b.Istiod, err = b.newIstiod(ctx, "istiod")
+	return err
+}
+
+// newIstiod starts an istiod with more environment than usual. The name is that of its log.
+func (b *Bench) newIstiod(ctx context.Context, name string, environment ...string) (*Istiod, error) {
+	binary, err := controlplane.LastLine("./hack/istiod/build.sh")
+	if err != nil {
+		return nil, err
+	}
 	ports, err := freePorts(3)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	i := &Istiod{ready: "http://" + ports[1] + "/ready"}
+	environment = slices.Concat(istiodEnvironment, environment)
 	i.launch = func() (*process, error) {
-		return launch(b.Dir, "istiod", istiodEnvironment, binary, "discovery", "--kubeconfig", b.KubeconfigFile,
+		return launch(b.Dir, name, environment, binary, "discovery", "--kubeconfig", b.KubeconfigFile,
 			"--grpcAddr", ports[0], "--httpAddr", ports[1], "--monitoringAddr", ports[2], "--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0")
 	}
-	if i.socket, err = forward(filepath.Join(b.Dir, "xds.sock"), ports[0]); err != nil {
-		return err
+	if i.socket, err = forward(filepath.Join(b.Dir, name+".sock"), ports[0]); err != nil {
+		return nil, err
 	}
-	b.Istiod = i
-	if i.process, err = i.launch(); err != nil {
-		return err
+	if i.process, err = i.launch(); err == nil {
+		err = i.await(ctx)
 	}
-	return i.await(ctx)
+	if err != nil {
+		i.stop()
+		return nil, err
+	}
+	return i, nil
 }
 
 // Restart kills istiod and starts another one.
