@@ -61,34 +61,11 @@ func TestProtocols(t *testing.T) {
 	})
 	t.Run("WebSocket", func(t *testing.T) {
 		refuses(t, app, "http://stream/ready", http.StatusOK)
-		connection, _, err := websocket.Dial(t.Context(), "ws://stream/echo", &websocket.DialOptions{HTTPClient: app.Client(nil)}) //nolint:bodyclose // the connection is the body
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = connection.CloseNow() }()
-		for _, said := range []string{"hello", "again"} {
-			if err := connection.Write(t.Context(), websocket.MessageText, []byte(said)); err != nil {
-				t.Fatal(err)
-			}
-			_, heard, err := connection.Read(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			same(t, "echo", string(heard), said)
-		}
+		echo(t, app, "ws://stream/echo")
 	})
 	t.Run("gRPC over HTTP/2", func(t *testing.T) {
 		refuses(t, app, "http://grpc/", http.StatusMethodNotAllowed) // gRPC is POST
-		connection, err := grpc.NewClient("passthrough:///grpc:80", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(app.Dial))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer connection.Close()
-		answer, err := grpc_health_v1.NewHealthClient(connection).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		same(t, "health", answer.GetStatus(), grpc_health_v1.HealthCheckResponse_SERVING)
+		healthCheck(t, app, "grpc:80")
 		r := last(t, remote)
 		same(t, "protocol", r.Proto, "HTTP/2.0")
 		same(t, "ALPN", r.ALPN, "h2")
@@ -154,6 +131,41 @@ func TestDNSThatChanges(t *testing.T) {
 }
 
 const crowd = 1000
+
+// echo sends words over a WebSocket, whose server sends them back.
+func echo(t *testing.T, app *bench.App, url string) {
+	t.Helper()
+	connection, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{HTTPClient: app.Client(nil)}) //nolint:bodyclose // the connection is the body
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.CloseNow() }()
+	for _, said := range []string{"hello", "again"} {
+		if err := connection.Write(t.Context(), websocket.MessageText, []byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		_, heard, err := connection.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "echo", string(heard), said)
+	}
+}
+
+// healthCheck calls a gRPC server in plaintext.
+func healthCheck(t *testing.T, app *bench.App, address string) {
+	t.Helper()
+	connection, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(app.Dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	answer, err := grpc_health_v1.NewHealthClient(connection).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "health", answer.GetStatus(), grpc_health_v1.HealthCheckResponse_SERVING)
+}
 
 // echoes sends back what comes over a WebSocket.
 func echoes(w http.ResponseWriter, r *http.Request) {

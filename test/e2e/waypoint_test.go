@@ -1,0 +1,140 @@
+//go:build linux
+
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/externalroute/externalroute/test/e2e/bench"
+)
+
+const gateways = "mesh-gateways"
+
+// istiod's configuration for a waypoint, in Envoy, with a client in the place of ztunnel.
+func TestWaypoint(t *testing.T) {
+	waypoint := mesh.Waypoint(t, gateways)
+	t.Run("applies the routes", func(t *testing.T) { applies(t, waypoint) })
+	t.Run("speaks HTTP/2 and WebSocket", func(t *testing.T) { speaks(t, waypoint) })
+	t.Run("joins a route that pods with sidecars use, and leaves it, and no request is lost", func(t *testing.T) { joins(t, waypoint) })
+}
+
+func applies(t *testing.T, waypoint *bench.Waypoint) {
+	const namespace = "ambient"
+	web := mesh.Serve(t, &bench.Upstream{Host: "web.ambient.example.com"})
+	other, err := mesh.Authority.Server(time.Now().AddDate(0, 0, 1), "attacker.example.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	impostor := mesh.Serve(t, &bench.Upstream{Host: "impostor.ambient.example.com", Certificate: &other})
+	app := enroll(t, waypoint, namespace)
+
+	t.Run("to the URL's host, with its authority, SNI and path", func(t *testing.T) {
+		answers(t, app, "http://web/api/x?q=1", web.Host+" GET /base/api/x?q=1")
+		r := last(t, web)
+		same(t, "authority", r.Host, web.Host)
+		same(t, "SNI", r.SNI, web.Host)
+	})
+	t.Run("without headers of the mesh, unless the route keeps them", func(t *testing.T) {
+		foreign := func(alias string) (names []string) {
+			web.Requests()
+			answers(t, app, "http://"+alias+"/api", web.Host+" GET "+map[string]string{"web": "/base/api", "kept": "/api"}[alias])
+			for name := range last(t, web).Header {
+				mesh := strings.HasPrefix(name, "X-Envoy-") || strings.HasPrefix(name, "X-Forwarded-")
+				if mesh && name != "X-Envoy-Original-Host" && name != "X-Envoy-Original-Path" {
+					names = append(names, name)
+				}
+			}
+			return names
+		}
+		t.Log("kept:", foreign("kept"))
+		if len(foreign("kept")) == 0 || len(foreign("web")) > 0 {
+			t.Errorf("kept: %v, others: %v", foreign("kept"), foreign("web"))
+		}
+	})
+	t.Run("for requests that match a rule, and no others", func(t *testing.T) {
+		web.Requests()
+		refuses(t, app, "http://web/elsewhere", http.StatusNotFound)
+		same(t, "requests that no rule matches", len(web.Requests()), 0)
+	})
+	t.Run("if the server proves its name", func(t *testing.T) {
+		refuses(t, app, "http://impostor/secret", http.StatusServiceUnavailable)
+		if !untilHandshakeFails(t, app, "http://impostor/secret", impostor) {
+			t.Error("the handshake was never tried")
+		}
+		same(t, "requests at the impostor", impostor.Total(), 0)
+	})
+	t.Run("for ambient pods of every namespace", func(t *testing.T) {
+		answers(t, waypoint.Workload(t, "elsewhere"), "http://web."+namespace+"/api", web.Host+" GET /base/api")
+	})
+	encrypted(t, web, impostor)
+}
+
+// enroll makes an ambient workload in a namespace that has the routes of waypoint.yaml.
+func enroll(t *testing.T, waypoint *bench.Waypoint, namespace string) *bench.App {
+	t.Helper()
+	if err := mesh.Namespace(t.Context(), namespace); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { forget(t, namespace) })
+	apply(t, namespace, "waypoint.yaml")
+	ready(t, namespace)
+	return waypoint.Workload(t, namespace)
+}
+
+func speaks(t *testing.T, waypoint *bench.Waypoint) {
+	const namespace = "ambient-protocols"
+	stream := mesh.Serve(t, &bench.Upstream{Host: "stream.ambient.example.com", Handler: streams(nil)})
+	healthy := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(healthy, health.NewServer())
+	remote := mesh.Serve(t, &bench.Upstream{Host: "grpc.ambient.example.com", Handler: healthy})
+	app := enroll(t, waypoint, namespace)
+
+	t.Run("WebSocket", func(t *testing.T) {
+		refuses(t, app, "http://stream/ready", http.StatusOK)
+		echo(t, app, "ws://stream/echo")
+	})
+	t.Run("gRPC", func(t *testing.T) {
+		refuses(t, app, "http://grpc/", http.StatusMethodNotAllowed) // gRPC is POST
+		healthCheck(t, app, "grpc:80")
+		r := last(t, remote)
+		same(t, "protocol", r.Proto, "HTTP/2.0")
+		same(t, "ALPN", r.ALPN, "h2")
+	})
+	encrypted(t, stream, remote)
+}
+
+// Pods with and without sidecars use one route, while it gets a waypoint, another URL, and loses the waypoint again.
+func joins(t *testing.T, waypoint *bench.Waypoint) {
+	const namespace = "ambient-enrolled"
+	one, two := mesh.Serve(t, &bench.Upstream{Host: "one.enrolled.example.com"}), mesh.Serve(t, &bench.Upstream{Host: "two.enrolled.example.com"})
+	sidecar := begin(t, namespace)
+	app := waypoint.Workload(t, namespace)
+	edit := func(spec string) {
+		kubectl(t, "", "patch", "externalroute", "web", "--namespace", namespace, "--type", "merge", "--patch", `{"spec": `+spec+`}`)
+	}
+	apply(t, namespace, "enrolled.yaml")
+	ready(t, namespace)
+	answers(t, sidecar, "http://web/x", one.Host+" GET /x")
+	isBroken(t, app, "http://web/x")
+
+	old := sidecar.LoadAnew(10, "http://web/x")
+	edit(`{"waypoint": {"name": "waypoint", "namespace": "` + gateways + `"}}`)
+	answers(t, app, "http://web/x", one.Host+" GET /x")
+	ready(t, namespace)
+	fresh := app.LoadAnew(10, "http://web/x")
+	edit(`{"destinations": [{"url": "https://` + two.Host + `"}]}`)
+	lostNothing(t, fresh, two.Host)
+	edit(`{"waypoint": null}`)
+	isBroken(t, app, "http://web/x")
+	ready(t, namespace)
+	arrived(t, sidecar)
+	lostNothing(t, old, two.Host)
+	encrypted(t, one, two)
+}
