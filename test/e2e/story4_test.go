@@ -103,7 +103,13 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestRules(t *testing.T) {
-	const namespace = "rules"
+	app := begin(t, "rules")
+	rules(t, app, manifest(t, "rules.yaml"))
+}
+
+// rules holds for every road on which the routes of rules.yaml are.
+func rules(t *testing.T, app *bench.App, manifest string) {
+	t.Helper()
 	var tries atomic.Int64
 	mesh.Serve(t, &bench.Upstream{Host: "moody.example.com", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -122,9 +128,8 @@ func TestRules(t *testing.T) {
 	})})
 	mesh.Serve(t, &bench.Upstream{Host: "blue.example.com"})
 	mesh.Serve(t, &bench.Upstream{Host: "green.example.com"})
-	app := begin(t, namespace)
-	apply(t, namespace, "rules.yaml")
-	ready(t, namespace)
+	applyText(t, app.Namespace, manifest)
+	ready(t, app.Namespace)
 	answers(t, app, "http://patience/", "ok")
 
 	t.Run("a timeout", func(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
@@ -21,6 +23,10 @@ const gateways = "mesh-gateways"
 func TestWaypoint(t *testing.T) {
 	waypoint := mesh.Waypoint(t, gateways)
 	t.Run("applies the routes", func(t *testing.T) { applies(t, waypoint) })
+	t.Run("applies rules", func(t *testing.T) {
+		rules(t, ambient(t, waypoint, "ambient-rules"), withWaypoint(t, "rules.yaml"))
+	})
+	t.Run("trusts a CA of the route's namespace", func(t *testing.T) { trusts(t, waypoint) })
 	t.Run("speaks HTTP/2 and WebSocket", func(t *testing.T) { speaks(t, waypoint) })
 	t.Run("joins a route that pods with sidecars use, and leaves it, and no request is lost", func(t *testing.T) { joins(t, waypoint) })
 }
@@ -33,7 +39,9 @@ func applies(t *testing.T, waypoint *bench.Waypoint) {
 		t.Fatal(err)
 	}
 	impostor := mesh.Serve(t, &bench.Upstream{Host: "impostor.ambient.example.com", Certificate: &other})
-	app := enroll(t, waypoint, namespace)
+	app := ambient(t, waypoint, namespace)
+	apply(t, namespace, "waypoint.yaml")
+	ready(t, namespace)
 
 	t.Run("to the URL's host, with its authority, SNI and path", func(t *testing.T) {
 		answers(t, app, "http://web/api/x?q=1", web.Host+" GET /base/api/x?q=1")
@@ -76,16 +84,42 @@ func applies(t *testing.T, waypoint *bench.Waypoint) {
 	encrypted(t, web, impostor)
 }
 
-// enroll makes an ambient workload in a namespace that has the routes of waypoint.yaml.
-func enroll(t *testing.T, waypoint *bench.Waypoint, namespace string) *bench.App {
+// ambient makes an ambient workload in a namespace, which is empty afterwards.
+func ambient(t *testing.T, waypoint *bench.Waypoint, namespace string) *bench.App {
 	t.Helper()
 	if err := mesh.Namespace(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { forget(t, namespace) })
-	apply(t, namespace, "waypoint.yaml")
-	ready(t, namespace)
 	return waypoint.Workload(t, namespace)
+}
+
+// withWaypoint reads a manifest of testdata and gives its routes the waypoint.
+func withWaypoint(t *testing.T, file string) string {
+	t.Helper()
+	return strings.ReplaceAll(manifest(t, file), "\nspec:\n", "\nspec:\n  waypoint: {name: waypoint, namespace: "+gateways+"}\n")
+}
+
+func trusts(t *testing.T, waypoint *bench.Waypoint) {
+	const host = "intranet.example.com"
+	company, err := bench.NewAuthority("the company's")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := company.Server(time.Now().AddDate(0, 0, 1), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intranet := mesh.Serve(t, &bench.Upstream{Host: host, Certificate: &certificate})
+	app := ambient(t, waypoint, "ambient-company")
+	authority := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: app.Namespace, Name: "company-ca"}, Data: map[string]string{"ca.crt": string(company.PEM())}}
+	if err := mesh.Cluster.Create(t.Context(), authority); err != nil {
+		t.Fatal(err)
+	}
+	applyText(t, app.Namespace, withWaypoint(t, "own-authority.yaml"))
+	ready(t, app.Namespace)
+	answers(t, app, "http://intranet/", host+" GET /")
+	encrypted(t, intranet)
 }
 
 func speaks(t *testing.T, waypoint *bench.Waypoint) {
@@ -94,7 +128,9 @@ func speaks(t *testing.T, waypoint *bench.Waypoint) {
 	healthy := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(healthy, health.NewServer())
 	remote := mesh.Serve(t, &bench.Upstream{Host: "grpc.ambient.example.com", Handler: healthy})
-	app := enroll(t, waypoint, namespace)
+	app := ambient(t, waypoint, namespace)
+	apply(t, namespace, "waypoint.yaml")
+	ready(t, namespace)
 
 	t.Run("WebSocket", func(t *testing.T) {
 		refuses(t, app, "http://stream/ready", http.StatusOK)
