@@ -81,7 +81,20 @@ func applies(t *testing.T, waypoint *bench.Waypoint) {
 	t.Run("for ambient pods of every namespace", func(t *testing.T) {
 		answers(t, waypoint.Workload(t, "elsewhere"), "http://web."+namespace+"/api", web.Host+" GET /base/api")
 	})
+	t.Run("and istiod gives their ServiceEntries no address", func(t *testing.T) { unaddressed(t, namespace) })
 	encrypted(t, web, impostor)
+}
+
+// unaddressed fails the test if istiod has given a generated ServiceEntry an address, since ztunnel catches calls of such addresses.
+func unaddressed(t *testing.T, namespace string) {
+	t.Helper()
+	applyText(t, namespace, `{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: caught},
+		spec: {hosts: [caught.example.com], resolution: DNS, ports: [{name: https, number: 443, protocol: TLS}]}}`)
+	addresses := func(selection ...string) string {
+		return kubectl(t, "", append([]string{"get", "serviceentries", "--namespace", namespace, "-o", "jsonpath={.items[*].status.addresses[*].value}"}, selection...)...)
+	}
+	await(t, "istiod to give a ServiceEntry an address", func() (string, bool) { return "without", addresses("--field-selector", "metadata.name=caught") != "" })
+	same(t, "addresses of the upstreams", addresses("--selector", "app.kubernetes.io/managed-by=externalroute"), "")
 }
 
 // ambient makes an ambient workload in a namespace, which is empty afterwards.
