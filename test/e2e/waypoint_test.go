@@ -31,7 +31,7 @@ func TestWaypoint(t *testing.T) {
 	t.Run("joins a route that pods with sidecars use, and leaves it, and no request is lost", func(t *testing.T) { joins(t, waypoint) })
 }
 
-func applies(t *testing.T, waypoint *bench.Waypoint) {
+func applies(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
 	const namespace = "ambient"
 	web := mesh.Serve(t, &bench.Upstream{Host: "web.ambient.example.com"})
 	other, err := mesh.Authority.Server(time.Now().AddDate(0, 0, 1), "attacker.example.net")
@@ -113,7 +113,7 @@ func withWaypoint(t *testing.T, file string) string {
 	return strings.ReplaceAll(manifest(t, file), "\nspec:\n", "\nspec:\n  waypoint: {name: waypoint, namespace: "+gateways+"}\n")
 }
 
-func trusts(t *testing.T, waypoint *bench.Waypoint) {
+func trusts(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
 	const host = "intranet.example.com"
 	company, err := bench.NewAuthority("the company's")
 	if err != nil {
@@ -135,7 +135,7 @@ func trusts(t *testing.T, waypoint *bench.Waypoint) {
 	encrypted(t, intranet)
 }
 
-func speaks(t *testing.T, waypoint *bench.Waypoint) {
+func speaks(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
 	const namespace = "ambient-protocols"
 	stream := mesh.Serve(t, &bench.Upstream{Host: "stream.ambient.example.com", Handler: streams(nil)})
 	healthy := grpc.NewServer()
@@ -160,7 +160,7 @@ func speaks(t *testing.T, waypoint *bench.Waypoint) {
 }
 
 // Pods with and without sidecars use one route, while it gets a waypoint, another URL, and loses the waypoint again.
-func joins(t *testing.T, waypoint *bench.Waypoint) {
+func joins(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
 	const namespace = "ambient-enrolled"
 	one, two := mesh.Serve(t, &bench.Upstream{Host: "one.enrolled.example.com"}), mesh.Serve(t, &bench.Upstream{Host: "two.enrolled.example.com"})
 	sidecar := begin(t, namespace)

@@ -126,7 +126,10 @@ func (w *Waypoint) tunnels(certificate tls.Certificate) *http.Transport {
 				return nil, err
 			}
 			connection := tls.Client(raw, config)
-			return connection, connection.HandshakeContext(ctx)
+			if err := connection.HandshakeContext(ctx); err != nil {
+				return nil, errors.Join(err, raw.Close())
+			}
+			return connection, nil
 		},
 	}
 }
@@ -141,7 +144,7 @@ func tunnel(ctx context.Context, tunnels *http.Transport, address string) (net.C
 		cancel()
 		return nil, err
 	}
-	response, err := tunnels.RoundTrip(request)
+	response, err := tunnels.RoundTrip(request) //nolint:bodyclose // the connection closes it
 	if err != nil {
 		cancel()
 		return nil, err
