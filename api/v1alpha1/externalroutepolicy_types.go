@@ -186,15 +186,15 @@ const (
 //
 // +kubebuilder:validation:MinProperties=0
 type ExternalRoutePolicyStatus struct {
-	// observedGeneration is the generation of the spec that the status describes.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
 	// conditions are the conditions of the policy: Ready says whether it is valid and applies.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that the status describes.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 }

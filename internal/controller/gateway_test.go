@@ -161,15 +161,18 @@ func TestRouteMovesFromGatewayToGateway(t *testing.T) {
 	}{
 		{
 			g.through("east", simple), "api.example.com", g.host("east"),
-			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 3, "Gateway": 1, "VirtualService": 2}, throughGateway,
+			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 3, "Gateway": 1, "VirtualService": 2},
+			throughGateway,
 		},
 		{
 			g.through("west", simple), g.host("east"), g.host("west"),
-			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 4, "Gateway": 2, "VirtualService": 3}, throughGateway,
+			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 4, "Gateway": 2, "VirtualService": 3},
+			throughGateway,
 		},
 		{
 			simple, g.host("west"), "api.example.com",
-			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 3, "Gateway": 1, "VirtualService": 2}, direct,
+			map[string]int{"Service": 1, "ServiceEntry": 2, "DestinationRule": 3, "Gateway": 1, "VirtualService": 2},
+			direct,
 		},
 	} {
 		s.route("web", step.spec)

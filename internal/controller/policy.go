@@ -33,7 +33,8 @@ func (r *Reconciler) reconcilePolicy(ctx context.Context, name string) error {
 		WithType(ready.Type).WithStatus(ready.Status).WithReason(ready.Reason).WithMessage(ready.Message).
 		WithObservedGeneration(p.Generation).WithLastTransitionTime(since))
 	answer := v1alpha1ac.ExternalRoutePolicy(name).WithUID(p.UID).WithStatus(status)
-	if err := r.client.Status().Apply(ctx, answer, fieldOwner, client.ForceOwnership); client.IgnoreNotFound(err) != nil {
+	err = r.client.Status().Apply(ctx, answer, fieldOwner, client.ForceOwnership)
+	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("write the status of ExternalRoutePolicy %s: %w", name, err)
 	}
 	return nil

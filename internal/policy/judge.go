@@ -35,8 +35,8 @@ func (s *Scope) Judge(route *v1alpha1.ExternalRoute, otherwise Default) *transla
 	return &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Problems: problems, Effect: translate.Withdraw}
 }
 
-// JudgeStanding returns why the objects of a route may not stay, nil if they may: they are those of an earlier spec, which the operator does not replace as long as
-// the route is suspended or its spec is refused.
+// JudgeStanding returns why the objects of a route may not stay, nil if they may: they are those of an earlier spec, which the operator does not replace as
+// long as the route is suspended or its spec is refused.
 func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate.Object, otherwise Default) *translate.Refusal {
 	reaches, exportTo := translate.Standing(route, objects)
 	i := slices.IndexFunc(reaches, func(r translate.Reach) bool { return !s.mayStand(r, exportTo, otherwise) })
@@ -71,7 +71,8 @@ var alike = map[v1alpha1.PolicyScheme][]v1alpha1.PolicyScheme{"https": {v1alpha1
 // Unreadable is why an operator whose default is Deny allows nothing if it cannot read the policies. What it has programmed before keeps serving.
 func Unreadable(why string) *translate.Refusal {
 	return &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Problems: field.ErrorList{translate.Blocked(field.NewPath("spec"),
-		"the operator runs with --default-policy=Deny and cannot read ExternalRoutePolicies and namespaces (%s): let it read them, or use --default-policy=Allow", why)}}
+		"the operator runs with --default-policy=Deny and cannot read ExternalRoutePolicies and namespaces (%s): let it read them, or use "+
+			"--default-policy=Allow", why)}}
 }
 
 // problem is why a reach is not allowed.

@@ -289,21 +289,21 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-func policyOf(t testing.TB, name, spec string) *v1alpha1.ExternalRoutePolicy {
-	t.Helper()
+func policyOf(tb testing.TB, name, spec string) *v1alpha1.ExternalRoutePolicy {
+	tb.Helper()
 	p := &v1alpha1.ExternalRoutePolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if err := yaml.UnmarshalStrict([]byte(spec), &p.Spec); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
 
-func routeOf(t testing.TB, spec string) *v1alpha1.ExternalRoute {
-	t.Helper()
+func routeOf(tb testing.TB, spec string) *v1alpha1.ExternalRoute {
+	tb.Helper()
 	route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
 	route.Spec.ExportTo = []v1alpha1.ExportNamespace{"."}
 	if err := yaml.UnmarshalStrict([]byte(spec), &route.Spec); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return route
 }

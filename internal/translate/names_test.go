@@ -52,8 +52,10 @@ func TestObjectNameIdentifiesItsRoute(t *testing.T) {
 	manifest := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "networking.externalroute.io/v1alpha1", "kind": "ExternalRoute",
 		"metadata": map[string]any{"name": "web.v1-0123456789", "namespace": "demo"},
-		"spec": map[string]any{"hosts": []any{"api.example.com"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}},
-			"egressGateway": map[string]any{"name": "egress", "namespace": "gateways"}},
+		"spec": map[string]any{
+			"hosts": []any{"api.example.com"}, "destinations": []any{map[string]any{"url": "https://api.example.com"}},
+			"egressGateway": map[string]any{"name": "egress", "namespace": "gateways"},
+		},
 	}}
 	route, problems := judge.Admit(t.Context(), manifest)
 	if len(problems) > 0 {

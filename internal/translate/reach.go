@@ -30,8 +30,8 @@ type EndpointReach struct {
 	Port    uint32
 }
 
-// Standing returns what the objects of a route reach, whatever the route asks for by now, and to whom they are exported. A host that has a private name is known by
-// the addresses behind it alone, and of a port the protocol is known, and not whether the mesh or the workload originates TLS.
+// Standing returns what the objects of a route reach, whatever the route asks for by now, and to whom they are exported. A host that has a private name is
+// known by the addresses behind it alone, and of a port the protocol is known, and not whether the mesh or the workload originates TLS.
 func Standing(route *v1alpha1.ExternalRoute, objects []Object) (reaches []Reach, exportTo []string) {
 	unverified := map[string]bool{}
 	for _, object := range objects {

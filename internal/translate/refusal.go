@@ -71,7 +71,8 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 		sentences = append(sentences, fmt.Sprintf("Service %s selects pods: the route takes over their traffic on its port.", service))
 	}
 	for _, secret := range translation.ClientCertificates {
-		sentences = append(sentences, fmt.Sprintf("Istio sends Secret %s only to pods whose ServiceAccount may list Secrets of the namespace: other pods get 503.", secret))
+		sentences = append(sentences, fmt.Sprintf("Istio sends Secret %s only to pods whose ServiceAccount may list Secrets of the namespace: other pods get 503.",
+			secret))
 	}
 	if translation.Waypoint != "" {
 		sentences = append(sentences, fmt.Sprintf("Waypoint %s applies it to all pods in ambient mode that call its aliases, of every namespace: "+

@@ -108,7 +108,8 @@ func TestPlantedFaults(t *testing.T) {
 			[]string{"in-place"}, "ServiceEntry", `\n\s*targetPort: 1`, "", "without VirtualService: .* plaintext to api.example.com:80",
 		},
 		"in place, another route opens the plain port": {
-			[]string{"plain-http", "in-place"}, "ServiceEntry", `(?s)hosts:.*resolution`,
+			[]string{"plain-http", "in-place"},
+			"ServiceEntry", `(?s)hosts:.*resolution`,
 			"hosts: [api.example.com]\n  ports: [{name: http, number: 80, protocol: HTTP}]\n  resolution",
 			"without VirtualService: .* plaintext to api.example.com:80",
 		},

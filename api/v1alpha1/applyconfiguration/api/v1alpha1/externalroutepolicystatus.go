@@ -13,24 +13,16 @@ import (
 //
 // ExternalRoutePolicyStatus is the observed state of a policy.
 type ExternalRoutePolicyStatusApplyConfiguration struct {
-	// observedGeneration is the generation of the spec that the status describes.
-	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are the conditions of the policy: Ready says whether it is valid and applies.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// observedGeneration is the generation of the spec that the status describes.
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 }
 
 // ExternalRoutePolicyStatusApplyConfiguration constructs a declarative configuration of the ExternalRoutePolicyStatus type for use with
 // apply.
 func ExternalRoutePolicyStatus() *ExternalRoutePolicyStatusApplyConfiguration {
 	return &ExternalRoutePolicyStatusApplyConfiguration{}
-}
-
-// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the ObservedGeneration field is set to the value of the last call.
-func (b *ExternalRoutePolicyStatusApplyConfiguration) WithObservedGeneration(value int64) *ExternalRoutePolicyStatusApplyConfiguration {
-	b.ObservedGeneration = &value
-	return b
 }
 
 // WithConditions adds the given value to the Conditions field in the declarative configuration
@@ -43,5 +35,13 @@ func (b *ExternalRoutePolicyStatusApplyConfiguration) WithConditions(values ...*
 		}
 		b.Conditions = append(b.Conditions, *values[i])
 	}
+	return b
+}
+
+// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedGeneration field is set to the value of the last call.
+func (b *ExternalRoutePolicyStatusApplyConfiguration) WithObservedGeneration(value int64) *ExternalRoutePolicyStatusApplyConfiguration {
+	b.ObservedGeneration = &value
 	return b
 }
