@@ -65,8 +65,8 @@ func (g *Generator) Manifests() *rapid.Generator[*unstructured.Unstructured] {
 		manifest.SetName(d.text("metadata.name"))
 		manifest.SetNamespace(d.namespace)
 		if spec, ok := g.spec.draw(d, "spec"); ok {
-			if route, is := spec.(map[string]any); is && d.chance(2) {
-				overTCP(d, route)
+			if route, is := spec.(map[string]any); is {
+				along(d, route)
 			}
 			manifest.Object["spec"] = spec
 		}
@@ -93,9 +93,19 @@ func Meshes(route *v1alpha1.ExternalRoute) *rapid.Generator[translate.Mesh] {
 		}
 		references := translate.ReferencesOf(route)
 		for _, name := range references.Services {
-			if d.chance(2) {
+			switch g := route.Spec.EgressGateway; {
+			case g != nil && name == translate.GatewayService(g):
+				mesh.GatewayUnwatched = d.chance(1)
+				if d.chance(14) {
+					mesh.Services[name] = gatewayService(d, route)
+				}
+			case d.chance(2):
 				mesh.Services[name] = service(d, route)
 			}
+		}
+		if references.Waypoint != nil {
+			mesh.Waypoints = waypoints(d, *references.Waypoint)
+			mesh.NamespaceLabels = map[string]string{"team": "a"}
 		}
 		for _, name := range references.ConfigMaps {
 			mesh.MissingConfigMaps[name] = d.chance(2)
@@ -110,6 +120,12 @@ func service(d *drawing, route *v1alpha1.ExternalRoute) translate.Service {
 		Headless:    d.chance(1),
 		HasSelector: d.chance(6),
 		Generated:   d.chance(2),
+	}
+	if s.HasSelector {
+		s.Selector = map[string]string{"app": label(d)}
+	}
+	if d.chance(12) {
+		s.WaypointLabels = translate.ServiceLabels(route)
 	}
 	for range d.below(4) {
 		port := corev1.ServicePort{
