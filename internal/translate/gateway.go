@@ -110,10 +110,10 @@ func (g *gateway) inPlace(route *v1alpha1.ExternalRoute, hosts []string, destina
 // alone moves traffic.
 func (g *gateway) legs(route *v1alpha1.ExternalRoute, rules *networkingv1.VirtualService, destinations []*destination, narrow bool) Objects {
 	name := privateName(route.Namespace, append([]string{route.Name, "gateway", g.host, fmt.Sprint(g.port)}, targetsOf(rules)...)...)
-	object := hashed(route.Name, route.Name, name)
+	object, server := hashed(route.Name, route.Name, name), gatewayName(route.Name, name)
 	first, second := rules.DeepCopy(), rules
 	second.Name = object
-	second.Spec.Hosts, second.Spec.Gateways = []string{name}, []string{route.Namespace + "/" + object}
+	second.Spec.Hosts, second.Spec.Gateways = []string{name}, []string{route.Namespace + "/" + server}
 	second.Spec.ExportTo = namespacesOf(route, g.namespace)
 
 	subset := g.subset(route, name, destinations)
@@ -135,7 +135,7 @@ func (g *gateway) legs(route *v1alpha1.ExternalRoute, rules *networkingv1.Virtua
 	}
 	return Objects{
 		{Object: rule, Stage: StageUpstream, Path: gatewayPath},
-		{Object: g.server(route, object, &istio.Server{
+		{Object: g.server(route, server, &istio.Server{
 			Port:  &istio.Port{Number: g.port, Name: "https", Protocol: "HTTPS"},
 			Hosts: []string{route.Namespace + "/" + name},
 			Tls:   &istio.ServerTLSSettings{Mode: istio.ServerTLSSettings_ISTIO_MUTUAL},
@@ -175,7 +175,7 @@ func targetsOf(v *networkingv1.VirtualService) []string {
 func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 	port := servicePort(uint32(PortOf(route)), true) //nolint:gosec // 1..65535 by schema
 	name := privateName(route.Namespace, route.Name, host.Name, passScheme, g.host, fmt.Sprint(g.port))
-	object := hashed(route.Name, route.Name, name)
+	object, server := hashed(route.Name, route.Name, name), gatewayName(route.Name, name)
 	entry := &networkingv1.ServiceEntry{
 		TypeMeta:   ServiceEntryKind.typeMeta(),
 		ObjectMeta: meta(route, object),
@@ -193,7 +193,7 @@ func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 		ObjectMeta: meta(route, object),
 		Spec: istio.VirtualService{
 			Hosts:    []string{host.Name},
-			Gateways: []string{route.Namespace + "/" + object},
+			Gateways: []string{route.Namespace + "/" + server},
 			ExportTo: namespacesOf(route, g.namespace),
 			Tls: []*istio.TLSRoute{{
 				Match: []*istio.TLSMatchAttributes{{SniHosts: []string{host.Name}}},
@@ -203,7 +203,7 @@ func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 	}
 	return Objects{
 		{Object: entry, Stage: StageUpstream, Path: host.Path},
-		{Object: g.server(route, object, &istio.Server{
+		{Object: g.server(route, server, &istio.Server{
 			Port:  &istio.Port{Number: g.port, Name: "tls", Protocol: "TLS"},
 			Hosts: []string{route.Namespace + "/" + host.Name},
 			Tls:   &istio.ServerTLSSettings{Mode: istio.ServerTLSSettings_PASSTHROUGH},

@@ -48,6 +48,14 @@ func privateName(namespace string, parts ...string) string {
 
 func isPrivate(host string) bool { return strings.HasSuffix(host, "."+privateDomain) }
 
+// gatewayDot stands for a dot in the name of a Gateway, which Istio takes only if it is a DNS label.
+const gatewayDot = "--"
+
+// gatewayName names the Gateway of a second leg.
+func gatewayName(route, leg string) string {
+	return hashed(strings.ReplaceAll(route, ".", gatewayDot), route, leg)
+}
+
 // RoutesOf returns the names of the routes that may generate an object of this kind and name, as far as the name tells: that of a long one is cut, and a
 // Service has the name of a host. A VirtualService has the name of its route or, as a second leg, a hashed one.
 func RoutesOf(key Key) (routes []string) {
@@ -57,6 +65,9 @@ func RoutesOf(key Key) (routes []string) {
 	}
 	if cut := len(key.Name) - suffix; key.Kind != ServiceKind.GVK.Kind && cut > 0 && key.Name[cut] == '-' {
 		routes = append(routes, key.Name[:cut])
+	}
+	if dotted := strings.ReplaceAll(key.Name, gatewayDot, "."); key.Kind == GatewayKind.GVK.Kind && dotted != key.Name {
+		routes = append(routes, dotted[:max(0, len(dotted)-suffix)])
 	}
 	return routes
 }
