@@ -7,14 +7,15 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,10 +43,12 @@ func (f finding) String() string { return f.kind + ": " + f.what }
 // list lists the objects of the kinds that the operator writes.
 func (c *cluster) list(ctx context.Context, in ...client.ListOption) ([]client.Object, error) {
 	var all []client.Object
-	for _, list := range []client.ObjectList{
-		&corev1.ServiceList{}, &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.GatewayList{}, &networkingv1.VirtualServiceList{},
-	} {
-		if err := c.List(ctx, list, in...); err != nil {
+	for _, kind := range translate.Kinds {
+		list, err := c.Scheme().New(kind.GVK.GroupVersion().WithKind(kind.GVK.Kind + "List"))
+		if err != nil {
+			return nil, err
+		}
+		if err := c.List(ctx, list.(client.ObjectList), in...); err != nil {
 			return nil, err
 		}
 		items, err := meta.ExtractList(list)
@@ -73,6 +76,7 @@ func isGenerated(object client.Object) bool {
 type books struct {
 	routes     []v1alpha1.ExternalRoute
 	objects    map[string]client.Object // by kind and name
+	gateways   corev1.ServiceList       // of another namespace
 	configMaps map[string]bool
 }
 
@@ -89,6 +93,9 @@ func (c *cluster) books(ctx context.Context, namespace string) (*books, error) {
 	}
 	for _, object := range objects {
 		b.objects[kindOf(object)+" "+object.GetName()] = object
+	}
+	if err := c.List(ctx, &b.gateways, client.InNamespace(gatewayNamespace)); err != nil {
+		return nil, err
 	}
 	var configMaps corev1.ConfigMapList
 	if err := c.List(ctx, &configMaps, client.InNamespace(namespace)); err != nil {
@@ -152,6 +159,10 @@ func (b *books) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
 	mesh := translate.Mesh{
 		ClusterDomain: translate.DefaultClusterDomain, Services: map[types.NamespacedName]translate.Service{}, MissingConfigMaps: map[string]bool{},
 	}
+	for i := range b.gateways.Items {
+		service := &b.gateways.Items[i]
+		mesh.Services[client.ObjectKeyFromObject(service)] = translate.ServiceFacts(service, route)
+	}
 	references := translate.ReferencesOf(route)
 	for _, key := range references.Services {
 		if service, found := b.objects["Service "+key.Name].(*corev1.Service); found && key.Namespace == route.Namespace {
@@ -194,18 +205,21 @@ func (b *books) compare(route *v1alpha1.ExternalRoute, objects translate.Objects
 }
 
 func sameSpec(live client.Object, want translate.Object) bool {
-	switch l := live.(type) {
-	case *corev1.Service:
+	if l, is := live.(*corev1.Service); is {
 		w := want.(*corev1.Service)
 		return l.Spec.Type == w.Spec.Type && len(l.Spec.Selector) == 0 && equality.Semantic.DeepEqual(l.Spec.Ports, w.Spec.Ports)
-	case *networkingv1.ServiceEntry:
-		return proto.Equal(&l.Spec, &want.(*networkingv1.ServiceEntry).Spec)
-	case *networkingv1.DestinationRule:
-		return proto.Equal(&l.Spec, &want.(*networkingv1.DestinationRule).Spec)
-	case *networkingv1.VirtualService:
-		return proto.Equal(&l.Spec, &want.(*networkingv1.VirtualService).Spec)
 	}
-	return false
+	is, should := specOf(live), specOf(want)
+	return is != nil && reflect.DeepEqual(is, should)
+}
+
+// specOf is the spec of one of Istio's objects as JSON says it.
+func specOf(object client.Object) any {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		panic(err) // it came from JSON, or becomes JSON
+	}
+	return content["spec"]
 }
 
 // auditStatus holds the status of a route, all of whose objects should stand, against what it should say.
@@ -241,8 +255,8 @@ func auditStatus(route *v1alpha1.ExternalRoute, translation *translate.Translati
 	return findings
 }
 
-// auditWay says whether every VirtualService of a route that exists leads to a subset of a DestinationRule and to a ServiceEntry. That holds at every
-// moment, however the operator ended: requests would get 503 otherwise.
+// auditWay says whether every VirtualService of a route that exists leads to a subset of a DestinationRule and to a ServiceEntry, or to the second leg on an
+// egress gateway. That holds at every moment, however the operator ended: requests would get 503 otherwise.
 func (b *books) auditWay() []finding {
 	exists := map[types.UID]bool{}
 	for i := range b.routes {
@@ -258,6 +272,14 @@ func (b *books) auditWay() []finding {
 		case *networkingv1.DestinationRule:
 			for _, subset := range o.Spec.Subsets {
 				provided[subsetOf(o.Spec.Host, subset.Name)] = true
+			}
+		case *networkingv1.Gateway:
+			provided[gatewayOf(o.Namespace+"/"+o.Name)] = true
+		case *networkingv1.VirtualService:
+			if isSecondLeg(o) {
+				for _, host := range o.Spec.Hosts {
+					provided[legOf(host)] = true
+				}
 			}
 		}
 	}

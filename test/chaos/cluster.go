@@ -99,8 +99,10 @@ func (c *cluster) prepare(ctx context.Context) (err error) {
 	if c.operator, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
 		return err
 	}
-	c.wire, err = newWire(c.operator)
-	return err
+	if c.wire, err = newWire(c.operator); err != nil {
+		return err
+	}
+	return c.plantGateways(ctx)
 }
 
 func (c *cluster) stop() error {

@@ -91,6 +91,8 @@ func (r *run) fight(ctx context.Context, object client.Object) error {
 		patch["spec"] = map[string]any{"exportTo": []any{"*"}, "subjectAltNames": []any{"fighter.example.org"}}
 	case *networkingv1.DestinationRule:
 		patch["spec"] = map[string]any{"host": "fighter.example.org", "exportTo": []any{"*"}}
+	case *networkingv1.Gateway:
+		patch["spec"] = map[string]any{"selector": map[string]any{"istio": "fighter"}}
 	case *networkingv1.VirtualService:
 		patch["spec"] = map[string]any{"hosts": []any{"fighter.example.org"}, "gateways": []any{"mesh", "fighter"}}
 	}
@@ -237,7 +239,7 @@ func (r *run) othersGoOn(ctx context.Context, refused string) error {
 
 // istioRemoved deletes Istio's definitions, and with them all of its objects, and installs them again.
 func istioRemoved(ctx context.Context, r *run) error {
-	names := []string{"serviceentries", "destinationrules", "virtualservices"}
+	names := []string{"serviceentries", "destinationrules", "gateways", "virtualservices"}
 	for _, name := range names {
 		definition := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: name + ".networking.istio.io"}}
 		if err := r.Delete(ctx, definition); err != nil {

@@ -21,6 +21,27 @@ import (
 
 const takenPrefix = "taken-"
 
+// The namespace of the egress gateways, and their Services.
+const gatewayNamespace = "egress"
+
+var gateways = []string{"gateway-a", "gateway-b"}
+
+// plantGateways creates the Services of egress gateways, which all routes share.
+func (c *cluster) plantGateways(ctx context.Context) error {
+	if err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: gatewayNamespace}}); err != nil {
+		return err
+	}
+	for _, name := range gateways {
+		if err := c.Create(ctx, &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: gatewayNamespace, Name: name},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"istio": name}, Ports: []corev1.ServicePort{{Name: "https", Port: 443}}},
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // takenService is the Service of another user that a route serves.
 func takenService(i int) string { return fmt.Sprintf(takenPrefix+"%02d", i) }
 

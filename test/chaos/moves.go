@@ -16,6 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 // change is a committed write of one of Istio's objects.
@@ -81,7 +83,13 @@ func standingOf(resource string, raw []byte) (*standing, error) {
 		if err := json.Unmarshal(raw, &service); err != nil {
 			return nil, err
 		}
-		s.hosts, s.parts, s.provides = service.Spec.Hosts, needs(&service.Spec), false
+		if isSecondLeg(&service) { // what it leads to stands and goes with it
+			for _, host := range service.Spec.Hosts {
+				s.parts[legOf(host)] = true
+			}
+		} else {
+			s.hosts, s.parts, s.provides = service.Spec.Hosts, needs(&service.Spec), false
+		}
 		object = &service
 	default:
 		return nil, nil //nolint:nilnil // the operator writes none of those
@@ -99,14 +107,52 @@ func subsetOf(host, name string) string { return fmt.Sprintf("subset %s of %s", 
 // needs is what a VirtualService leads to.
 func needs(spec *istio.VirtualService) map[string]bool {
 	parts := map[string]bool{}
+	add := func(d *istio.Destination) {
+		if !isGateway(d) {
+			parts[portOf(d.Host, d.Port.GetNumber())] = true
+		}
+		if d.Subset != "" {
+			parts[subsetOf(d.Host, d.Subset)] = true
+		}
+	}
 	for _, rule := range spec.Http {
 		for _, to := range rule.Route {
-			d := to.Destination
-			parts[portOf(d.Host, d.Port.GetNumber())], parts[subsetOf(d.Host, d.Subset)] = true, true
+			add(to.Destination)
+			if isGateway(to.Destination) {
+				parts[legOf(rule.Rewrite.GetAuthority())] = true
+			}
 		}
+	}
+	for _, rule := range spec.Tcp {
+		for _, to := range rule.Route {
+			add(to.Destination)
+		}
+	}
+	for _, rule := range spec.Tls {
+		for _, to := range rule.Route {
+			add(to.Destination)
+		}
+	}
+	for _, gateway := range spec.Gateways {
+		parts[gatewayOf(gateway)] = true
 	}
 	return parts
 }
+
+// isSecondLeg goes by the name: another client may write any gateways into a VirtualService.
+func isSecondLeg(service *networkingv1.VirtualService) bool {
+	owner := metav1.GetControllerOfNoCopy(service)
+	return owner != nil && owner.Name != service.Name
+}
+
+// isGateway says whether a destination is the Service of an egress gateway, which no route generates.
+func isGateway(d *istio.Destination) bool {
+	return strings.HasSuffix(d.Host, "."+gatewayNamespace+".svc."+translate.DefaultClusterDomain)
+}
+
+func legOf(host string) string { return "second leg " + host }
+
+func gatewayOf(name string) string { return "Gateway " + name }
 
 // moves replays the writes into a namespace. All times are those at which requests arrived, so that no finding depends on when they were committed.
 type moves struct {

@@ -35,13 +35,28 @@ type user struct {
 func nameOf(i int) string { return fmt.Sprintf("route-%02d", i) }
 
 // The hosts of a route follow from its number, so that no two routes want the same.
-const kinds = 4
+const kinds = 8
 
-// draw draws a route. One of four serves a Service of another client and one upgrades a host in place. Upstreams are shared with other routes.
+// draw draws a route. Of eight, one serves a Service of another client, one upgrades a host in place, one passes TLS through, one is over TCP, and one takes an
+// egress gateway. Some others take one from time to time. Upstreams are shared with other routes.
 func (u *user) draw(i int) *v1alpha1.ExternalRoute {
 	route := &v1alpha1.ExternalRoute{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ExternalRoute"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: u.namespace, Name: nameOf(i)},
+	}
+	switch i % kinds {
+	case 4:
+		route.Spec.Hosts = []v1alpha1.RouteHost{v1alpha1.RouteHost(route.Name + ".example.net")}
+		route.Spec.EgressGateway = u.gateway(2)
+		return route
+	case 5:
+		route.Spec.Hosts = []v1alpha1.RouteHost{v1alpha1.RouteHost(route.Name)}
+		route.Spec.Destinations = u.overTCP()
+		return route
+	case 6:
+		route.Spec.EgressGateway = u.gateway(1)
+	case 7:
+		route.Spec.EgressGateway = u.gateway(2)
 	}
 	path := []string{"", "/base"}[u.random.IntN(2)]
 	for n, upstream := range u.random.Perm(6)[:1+u.random.IntN(2)] {
@@ -75,6 +90,26 @@ func (u *user) draw(i int) *v1alpha1.ExternalRoute {
 		route.Spec.Rules = []v1alpha1.Rule{{Timeout: v1alpha1.Duration(fmt.Sprintf("%ds", 1+u.random.IntN(20)))}}
 	}
 	return route
+}
+
+// gateway draws one of the egress gateways, or none in all but one of so many cases.
+func (u *user) gateway(of int) *v1alpha1.GatewayReference {
+	if u.random.IntN(of) > 0 {
+		return nil
+	}
+	return &v1alpha1.GatewayReference{Namespace: gatewayNamespace, Name: v1alpha1.DNSLabel(gateways[u.random.IntN(len(gateways))])}
+}
+
+// overTCP draws the destinations of a TCP route.
+func (u *user) overTCP() []v1alpha1.Destination {
+	var destinations []v1alpha1.Destination
+	for n, upstream := range u.random.Perm(6)[:1+u.random.IntN(2)] {
+		scheme := []string{"tcp", "tls"}[u.random.IntN(2)]
+		destinations = append(destinations, v1alpha1.Destination{
+			Name: fmt.Sprintf("to-%d", n), URL: v1alpha1.URL(fmt.Sprintf("%s://upstream-%d.example.com:5432", scheme, upstream)),
+		})
+	}
+	return destinations
 }
 
 // act does one random thing to one random route.
