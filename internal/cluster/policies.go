@@ -13,19 +13,22 @@ import (
 	"github.com/externalroute/externalroute/internal/policy"
 )
 
-// Scope returns what the routes of a namespace may reach. It is only known if the policies are, and the labels of the namespace.
+// Scope returns what the routes of a namespace may reach. It is only known if the policies are and, if there are any, the labels
+// of the namespace.
 func (c *Cluster) Scope(name string, namespace Namespace) (*policy.Scope, Knowledge) {
-	switch {
-	case c.policyObjects == nil:
+	if c.policyObjects == nil {
 		return nil, Knowledge{Why: "it watches only some namespaces"}
+	}
+	known := c.policyObjects.known()
+	switch {
+	case !known.Known:
+		return nil, known
+	case c.policies.Len() == 0: // whatever the labels are
+		return &policy.Scope{}, known
 	case !namespace.Watched:
 		return nil, c.namespaces.known()
 	case !namespace.Found:
 		return nil, Knowledge{}
-	}
-	known := c.policyObjects.known()
-	if !known.Known {
-		return nil, known
 	}
 	return c.policies.For(name, namespace.Labels), known
 }
