@@ -59,19 +59,16 @@ func (p *pass) key() types.NamespacedName {
 
 // gather reads, from the caches alone, what matters for the route.
 func (r *Reconciler) gather(ctx context.Context, p *pass) error {
-	if p.wait = p.state.unseen(p, r.cluster); p.wait > 0 && p.state.unseenVersions() {
+	p.world = r.cluster.World(ctx)
+	if p.wait = p.state.unseen(p, r.cluster); p.wait > 0 {
 		return nil
 	}
-	p.world = r.cluster.World(ctx)
 	p.owned, p.stands = map[translate.Key]translate.Object{}, map[translate.Key]types.UID{}
 	for _, object := range p.world.Owned(p.route) {
 		p.owned[translate.KeyOf(object)], p.stands[translate.KeyOf(object)] = object, object.GetUID()
 	}
 	if err := p.world.Err(); err != nil {
 		return err
-	}
-	if p.wait = p.state.unseen(p, r.cluster); p.wait > 0 {
-		return nil
 	}
 	if p.wait = p.state.failures.Left(p.now); p.wait > 0 && p.state.failed == p.route.Generation {
 		return nil

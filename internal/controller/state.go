@@ -80,8 +80,8 @@ func (s *state) deleted(key translate.Key, uid types.UID, now time.Time) {
 	s.writes = append(s.writes, write{Key: key, uid: uid, until: now.Add(plan.CacheLagLimit)})
 }
 
-// unseen is how long to wait for the cache to show the writes of earlier passes, 0 if it has shown them all. It is asked before the objects are read, and about
-// deletions after that: in the other order, an event in between would make what was read look like the latest.
+// unseen is how long to wait for the cache to show the writes of earlier passes, 0 if it has shown them all. It is asked before the objects are read: in the
+// other order, an event in between would make what was read look like the latest.
 func (s *state) unseen(p *pass, shown *cluster.Cluster) time.Duration {
 	s.writes = slices.DeleteFunc(s.writes, func(w write) bool {
 		over := !p.now.Before(w.until) || w.seen(p, shown)
@@ -95,11 +95,6 @@ func (s *state) unseen(p *pass, shown *cluster.Cluster) time.Duration {
 		wait = sooner(wait, w.until.Sub(p.now))
 	}
 	return wait
-}
-
-// unseenVersions reports whether some of the writes that the cache has not shown are no deletions.
-func (s *state) unseenVersions() bool {
-	return slices.ContainsFunc(s.writes, func(w write) bool { return w.version != "" })
 }
 
 func (w write) seen(p *pass, shown *cluster.Cluster) bool {

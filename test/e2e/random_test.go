@@ -29,7 +29,7 @@ import (
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
 
-const randomNamespace = "random"
+const randomNamespace, randomGateway = "random", "egress"
 
 // Random routes, drawn from the CRD's schema and translated by the operator's own code (test/random/cases), reach a real Envoy, and it refuses none of
 // them: one value that it refuses would freeze all routes of a sidecar. RANDOM_SEEDS draws more, RANDOM_FROM is the first seed.
@@ -44,8 +44,15 @@ func TestRandomRegexes(t *testing.T) {
 
 func tryRandom(t *testing.T, size, seeds int, flags ...string) {
 	t.Helper()
-	begin, routes, batches := time.Now(), 0, 0
+	begin, routes, batches, behind := time.Now(), 0, 0, 0
+	g := egress(t, randomNamespace+"-egress", randomGateway)
 	send := func(b *batchOfRoutes) {
+		b.gateway = g
+		for _, r := range b.routes {
+			if _, is, _ := unstructured.NestedMap(r.Route.Object, "spec", "egressGateway"); is {
+				behind++
+			}
+		}
 		batches++
 		routes += len(b.routes)
 		for _, finding := range b.findings(t) {
@@ -68,7 +75,7 @@ func tryRandom(t *testing.T, size, seeds int, flags ...string) {
 		send(b)
 	}
 	took := time.Since(begin)
-	t.Logf("%d routes in %d batches reached Envoy in %s", routes, batches, took.Round(time.Second))
+	t.Logf("%d routes, %d of them behind a gateway, in %d batches reached Envoy in %s", routes, behind, batches, took.Round(time.Second))
 	if routes < seeds/10 {
 		t.Error("too few routes reached Envoy to say anything")
 	}
@@ -95,7 +102,7 @@ func randomRoutes(t *testing.T, from, seeds int, flags ...string) func(yield fun
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the generator: %v: %s", err, output)
 	}
-	arguments := append([]string{"-from", strconv.Itoa(from), "-seeds", strconv.Itoa(seeds), "-workers", "1", "-namespace", randomNamespace, "-bare"}, flags...)
+	arguments := append([]string{"-from", strconv.Itoa(from), "-seeds", strconv.Itoa(seeds), "-workers", "1", "-namespace", randomNamespace, "-bare", "-gateway", randomNamespace + "-egress/" + randomGateway}, flags...)
 	command := exec.CommandContext(t.Context(), program, arguments...)
 	command.Stderr = os.Stderr
 	output, err := command.StdoutPipe()
@@ -130,7 +137,8 @@ func randomRoutes(t *testing.T, from, seeds int, flags ...string) func(yield fun
 
 // batchOfRoutes are routes that live side by side in one namespace.
 type batchOfRoutes struct {
-	routes []randomRoute
+	routes  []randomRoute
+	gateway *bench.Gateway
 	// claims are what belongs to one route only, and protocols those of the ports: Istio has one listener on a port.
 	claims    map[string]bool
 	protocols map[string]string
@@ -162,7 +170,7 @@ func (b *batchOfRoutes) add(r randomRoute) bool {
 		for _, p := range itemsAt(object.Object, "spec", "ports") {
 			protocol, _ := p["protocol"].(string)
 			if object.GetKind() == "Service" {
-				protocol = "HTTP"
+				protocol = strings.ToUpper(fmt.Sprint(p["appProtocol"]))
 			}
 			number := fmt.Sprint(p["port"])
 			if p["port"] == nil {
@@ -207,7 +215,9 @@ func (b *batchOfRoutes) findings(t *testing.T) []string {
 		return []string{fmt.Sprintf("seed %d: %s\n%s", b.routes[0].Seed, problem, text)}
 	}
 	half := len(b.routes) / 2
-	findings := append(newBatch(b.routes[:half]...).findings(t), newBatch(b.routes[half:]...).findings(t)...)
+	first, second := newBatch(b.routes[:half]...), newBatch(b.routes[half:]...)
+	first.gateway, second.gateway = b.gateway, b.gateway
+	findings := append(first.findings(t), second.findings(t)...)
 	if len(findings) == 0 {
 		findings = []string{"together, though not by halves: " + problem}
 	}
@@ -235,9 +245,14 @@ func (b *batchOfRoutes) try(t *testing.T) (problem string) {
 				problem = "Envoy refuses it: " + strings.Join(append(refused, details.FindAllString(app.Admin(t, "config_dump"), -1)...), "\n")
 				return
 			}
-			if missing = b.missing(t, app); len(missing) == 0 {
-				return
+			if missing = b.missing(t, app); len(missing) > 0 {
+				continue
 			}
+			arrivedAt(t, b.gateway)
+			if refused := refusals.FindAllString(b.gateway.Admin(t, "stats?filter=update_rejected"), -1); len(refused) > 0 {
+				problem = "the gateway's Envoy refuses it: " + strings.Join(append(refused, details.FindAllString(b.gateway.Admin(t, "config_dump"), -1)...), "\n")
+			}
+			return
 		}
 		problem = "this never arrived: " + strings.Join(missing, ", ")
 	})
@@ -258,7 +273,7 @@ var hasty = sync.OnceValue(func() client.Client {
 
 func forgetGenerated(t *testing.T) {
 	t.Helper()
-	for _, kind := range []string{"VirtualService", "DestinationRule", "ServiceEntry", "Service"} {
+	for _, kind := range []string{"VirtualService", "Gateway", "DestinationRule", "ServiceEntry", "Service"} {
 		object := &unstructured.Unstructured{}
 		object.SetAPIVersion("networking.istio.io/v1")
 		if kind == "Service" {
@@ -282,7 +297,7 @@ func (b *batchOfRoutes) missing(t *testing.T, app *bench.App) []string {
 	wanted := map[string]bool{}
 	for _, r := range b.routes {
 		for _, object := range r.Generated {
-			if object.GetKind() == "VirtualService" {
+			if _, second, _ := unstructured.NestedSlice(object.Object, "spec", "gateways"); object.GetKind() == "VirtualService" && !second {
 				wantedOf(object, fmt.Sprint(port(r.Route)), wanted)
 			}
 		}
@@ -317,13 +332,17 @@ func port(route *unstructured.Unstructured) int64 {
 
 // wantedOf adds the clusters and virtual hosts that a VirtualService asks for.
 func wantedOf(virtualService *unstructured.Unstructured, port string, wanted map[string]bool) {
+	http := itemsAt(virtualService.Object, "spec", "http")
 	for _, host := range stringsAt(virtualService.Object, "spec", "hosts") {
+		if len(http) == 0 { // of TCP there are clusters only
+			break
+		}
 		if !strings.Contains(host, ".") {
 			host += "." + randomNamespace + ".svc.cluster.local"
 		}
 		wanted[host+":"+port] = true
 	}
-	for _, route := range itemsAt(virtualService.Object, "spec", "http") {
+	for _, route := range append(http, itemsAt(virtualService.Object, "spec", "tcp")...) {
 		for _, target := range itemsAt(route, "route") {
 			to, _ := target["destination"].(map[string]any)
 			number, _, _ := unstructured.NestedFieldNoCopy(to, "port", "number")

@@ -1,7 +1,10 @@
 package random
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -49,6 +52,18 @@ func gatewayService(d *drawing, route *v1alpha1.ExternalRoute) translate.Service
 		port = corev1.ServicePort{Name: d.one("https", "tls"), Port: 8443}
 	}
 	return translate.Service{Type: corev1.ServiceTypeClusterIP, HasSelector: true, Selector: selector, Ports: []corev1.ServicePort{port}}
+}
+
+// WithGateway makes a route name the egress gateway NAMESPACE/NAME, and returns that it has a Service that can carry the route.
+func WithGateway(manifest *unstructured.Unstructured, route *v1alpha1.ExternalRoute, gateway string) map[types.NamespacedName]translate.Service {
+	namespace, name, _ := strings.Cut(gateway, "/")
+	route.Spec.EgressGateway = &v1alpha1.GatewayReference{Name: v1alpha1.DNSLabel(name), Namespace: v1alpha1.DNSLabel(namespace)}
+	if err := unstructured.SetNestedStringMap(manifest.Object, map[string]string{"name": name, "namespace": namespace}, "spec", "egressGateway"); err != nil {
+		panic(err) // it was admitted
+	}
+	return map[types.NamespacedName]translate.Service{{Namespace: namespace, Name: name}: {
+		Type: corev1.ServiceTypeClusterIP, HasSelector: true, Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{{Name: "https", Port: 443}},
+	}}
 }
 
 // waypoints draws what is known of the Gateway that a route names: one that can apply the route, in most cases.

@@ -37,11 +37,12 @@ func main() {
 	seeds := flag.Int("seeds", 1000, "how many seeds to try; those whose route the API server refuses print nothing")
 	namespace := flag.String("namespace", "", "Namespace of all routes. Defaults to one for each.")
 	bare := flag.Bool("bare", false, "in a mesh without anything else, all references resolved")
+	gateway := flag.String("gateway", "", "NAMESPACE/NAME of the egress gateway that exists in a bare mesh, and that all routes with egressGateway name. Defaults to none.")
 	regexes := flag.Bool("regexes", false, "routes that match by regular expressions only, without those that are refused")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many to draw at once; with 1, they come in order")
 	flag.Parse()
 	debug.SetGCPercent(400) // little is kept of a case
-	o := options{namespace: *namespace, bare: *bare, regexes: *regexes}
+	o := options{namespace: *namespace, bare: *bare, gateway: *gateway, regexes: *regexes}
 	if err := run(*from, *seeds, *workers, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -49,8 +50,8 @@ func main() {
 }
 
 type options struct {
-	namespace     string
-	bare, regexes bool
+	namespace, gateway string
+	bare, regexes      bool
 }
 
 func run(from, seeds, workers int, o options) error {
@@ -107,6 +108,9 @@ func try(generator *random.Generator, seed int, o options) (r result, admitted b
 	route, problems := generator.Admit(r.Route)
 	if len(problems) > 0 {
 		return r, false
+	}
+	if o.gateway != "" && route.Spec.EgressGateway != nil {
+		mesh.Services = random.WithGateway(r.Route, route, o.gateway)
 	}
 	if !o.bare {
 		mesh = random.Meshes(route).Example(seed)
