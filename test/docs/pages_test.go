@@ -86,6 +86,15 @@ func TestEveryFenceNamesALanguage(t *testing.T) {
 	}
 }
 
+// egressGateway is the Service that the pages on egress gateways expect.
+const egressGateway = `
+apiVersion: v1
+kind: Service
+metadata: {name: istio-egressgateway, namespace: istio-egress}
+spec: {selector: {istio: egressgateway}, ports: [{name: https, port: 443}]}
+---
+`
+
 // What a page shows can be copied: it is admitted, and translated.
 func TestEveryManifestTranslates(t *testing.T) {
 	seen := 0
@@ -102,7 +111,7 @@ func TestEveryManifestTranslates(t *testing.T) {
 			}
 			seen++
 			streams, in, _, _ := genericiooptions.NewTestIOStreams()
-			in.WriteString(b.text)
+			in.WriteString(egressGateway + b.text)
 			render := cli.New(streams, "")
 			render.SetArgs([]string{"render", "--filename=-"})
 			if err := render.Execute(); err != nil {
