@@ -269,6 +269,7 @@ func TestGatewayWakesTheRoutesThatNameIt(t *testing.T) {
 		}
 		o.change("Gateway", "sentinel", fmt.Sprintf(`{"spec":{"gatewayClassName":"class-%d"}}`, signals))
 	}
+	o.woken("sentinel", func() {}, signal) // the kinds that were installed just now trigger a pass over every route
 	for _, step := range []struct {
 		what   string
 		change func()

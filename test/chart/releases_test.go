@@ -37,11 +37,13 @@ func TestTwoReleases(t *testing.T) {
 	c.helm(t, c.KubeconfigFile, "uninstall", "first", "--namespace=operators", "--wait")
 	notes = c.helm(t, c.KubeconfigFile, "upgrade", "second", chart, "--namespace=operators", "--reuse-values", "--wait")
 	c.ownsCRD(t, "second", false)
-	takeOver := regexp.MustCompile(`(?m)^  kubectl (annotate --overwrite .*) \\\n +(.*)$`).FindStringSubmatch(notes)
-	if takeOver == nil {
-		t.Fatalf("the notes do not say how to take the CRD over:\n%s", notes)
+	takeOver := regexp.MustCompile(`(?m)^  kubectl (annotate --overwrite .*) \\\n +(.*)$`).FindAllStringSubmatch(notes, -1)
+	if len(takeOver) != 2 {
+		t.Fatalf("the notes do not say how to take the two CRDs over:\n%s", notes)
 	}
-	c.kubectl(t, strings.Fields(takeOver[1]+" "+takeOver[2])...)
+	for _, command := range takeOver {
+		c.kubectl(t, strings.Fields(command[1]+" "+command[2])...)
+	}
 	c.helm(t, c.KubeconfigFile, "upgrade", "second", chart, "--namespace=operators", "--reuse-values", "--wait")
 	c.ownsCRD(t, "second", true)
 
