@@ -255,6 +255,18 @@ func auditStatus(route *v1alpha1.ExternalRoute, translation *translate.Translati
 	return findings
 }
 
+// hasGateways says whether the Gateways of a second leg stand. Without them it serves nobody, and nobody may be led to it: the two are written at once.
+func (b *books) hasGateways(leg *networkingv1.VirtualService) bool {
+	return !slices.ContainsFunc(leg.Spec.Gateways, func(name string) bool {
+		for _, object := range b.objects {
+			if g, is := object.(*networkingv1.Gateway); is && g.Namespace+"/"+g.Name == name {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // auditWay says whether every VirtualService of a route that exists leads to a subset of a DestinationRule and to a ServiceEntry, or to the second leg on an
 // egress gateway. That holds at every moment, however the operator ended: requests would get 503 otherwise.
 func (b *books) auditWay() []finding {
@@ -273,10 +285,8 @@ func (b *books) auditWay() []finding {
 			for _, subset := range o.Spec.Subsets {
 				provided[subsetOf(o.Spec.Host, subset.Name)] = true
 			}
-		case *networkingv1.Gateway:
-			provided[gatewayOf(o.Namespace+"/"+o.Name)] = true
 		case *networkingv1.VirtualService:
-			if isSecondLeg(o) {
+			if isSecondLeg(o) && b.hasGateways(o) {
 				for _, host := range o.Spec.Hosts {
 					provided[legOf(host)] = true
 				}

@@ -133,9 +133,6 @@ func needs(spec *istio.VirtualService) map[string]bool {
 			add(to.Destination)
 		}
 	}
-	for _, gateway := range spec.Gateways {
-		parts[gatewayOf(gateway)] = true
-	}
 	return parts
 }
 
@@ -151,8 +148,6 @@ func isGateway(d *istio.Destination) bool {
 }
 
 func legOf(host string) string { return "second leg " + host }
-
-func gatewayOf(name string) string { return "Gateway " + name }
 
 // moves replays the writes into a namespace. All times are those at which requests arrived, so that no finding depends on when they were committed.
 type moves struct {

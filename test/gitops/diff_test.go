@@ -208,7 +208,9 @@ func manifests(t *testing.T, name string) []*unstructured.Unstructured {
 		if len(manifest.Object) == 0 {
 			continue
 		}
-		manifest.SetNamespace(namespace)
+		if manifest.GetKind() != "ExternalRoutePolicy" { // which is cluster-scoped
+			manifest.SetNamespace(namespace)
+		}
 		annotations := manifest.GetAnnotations()
 		if annotations == nil {
 			annotations = map[string]string{}
