@@ -115,7 +115,7 @@ func TestAPolicyDeletesTheObjectsOfASuspendedRoute(t *testing.T) {
 	s.only()
 }
 
-// Whoever makes his spec invalid, or suspends his route and edits it, does not keep what a policy has forbidden meanwhile.
+// A spec that is invalid, or suspended and edited, does not keep objects that a policy no longer allows.
 func TestObjectsOfAnEarlierSpecDoNotOutliveTheirPermission(t *testing.T) {
 	for name, edit := range map[string]string{
 		"invalid":   "hosts: [web.elsewhere.svc]\ndestinations: [{url: 'https://other.example.org'}]",

@@ -44,8 +44,12 @@ func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate
 		return nil
 	}
 	what := "is not allowed any more. " + s.words()
-	if len(s.policies) == 0 {
+	switch {
+	case len(s.policies) > 0:
+	case otherwise == Deny:
 		what = "is not allowed: no ExternalRoutePolicy selects the namespace, and the operator runs with --default-policy=Deny"
+	default:
+		what = "is not allowed without verification: no ExternalRoutePolicy that allows insecureSkipVerify selects the namespace"
 	}
 	return &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Effect: translate.Withdraw, Problems: field.ErrorList{translate.Blocked(
 		reaches[i].Path, "the objects of an earlier spec reach %s, which in namespace %s %s", target(reaches[i]), route.Namespace, what)}}
@@ -54,7 +58,7 @@ func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate
 // mayStand reports whether an entry allows what an object reaches: its host, or its address as an endpoint.
 func (s *Scope) mayStand(r translate.Reach, exportTo []string, otherwise Default) bool {
 	if len(s.policies) == 0 {
-		return otherwise != Deny
+		return otherwise != Deny && r.SkipsVerify == nil
 	}
 	return slices.ContainsFunc(slices.Concat(alike[r.Scheme], []v1alpha1.PolicyScheme{r.Scheme}), func(scheme v1alpha1.PolicyScheme) bool {
 		r.Scheme = scheme

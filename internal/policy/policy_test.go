@@ -161,6 +161,46 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// The objects of an earlier spec may stay as long as what they reach is allowed, with verification or without.
+func TestJudgeStanding(t *testing.T) {
+	for name, c := range map[string]struct {
+		policies  []string
+		otherwise policy.Default
+		stands    string
+		allowed   bool
+	}{
+		"without a policy":                         {stands: `{url: "https://api.example.org"}`, allowed: true},
+		"... but not unverified":                   {stands: `{url: "https://dev.example.org", tls: {insecureSkipVerify: true}}`},
+		"... nor if the default is Deny":           {stands: `{url: "https://api.example.org"}`, otherwise: policy.Deny},
+		"unverified, by a policy":                  {policies: []string{insecure}, stands: `{url: "https://dev.example.org", tls: {insecureSkipVerify: true}}`, allowed: true},
+		"unverified, not by the policy":            {policies: []string{stripe}, stands: `{url: "https://api.stripe.com", tls: {insecureSkipVerify: true}}`},
+		"a host that is allowed":                   {policies: []string{stripe}, stands: `{url: "https://api.stripe.com"}`, allowed: true},
+		"a host that is not":                       {policies: []string{stripe}, stands: `{url: "https://api.example.org"}`},
+		"an address that is allowed":               {policies: []string{anywhere}, stands: `{url: "https://api.example.org", endpoints: [{address: 10.1.2.3}]}`, allowed: true},
+		"an address that is not":                   {policies: []string{dialling}, stands: `{url: "https://api.example.org", endpoints: [{address: 10.1.2.3}]}`},
+		"plain http, which an https entry forbids": {policies: []string{stripe}, stands: `{url: "http://api.stripe.com:443"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policies := &policy.Policies{}
+			for i, spec := range c.policies {
+				policies.Put(policyOf(t, fmt.Sprintf("p%d", i), spec))
+			}
+			route := routeOf(t, `{hosts: [web], destinations: [`+c.stands+`]}`)
+			translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
+			if refusal != nil {
+				t.Fatal(refusal.Message())
+			}
+			var objects []translate.Object
+			for _, item := range translation.Objects {
+				objects = append(objects, item.Object)
+			}
+			if denied := policies.For("shop", nil).JudgeStanding(route, objects, c.otherwise); (denied == nil) != c.allowed {
+				t.Errorf("the verdict is %v", denied)
+			}
+		})
+	}
+}
+
 // A policy concerns the namespaces that it selects, before or after a change.
 func TestAChangeConcernsTheNamespacesSelected(t *testing.T) {
 	policies := &policy.Policies{}
