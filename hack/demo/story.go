@@ -77,7 +77,7 @@ func (t *story) repair(ctx context.Context) {
 func (t *story) everySample(ctx context.Context) {
 	t.Heading("Every feature has a sample")
 	t.Kubectl(ctx, "apply", "-k", "config/samples")
-	t.Quietly(ctx, "wait", "--for=condition=Ready", "externalroutes", "--selector=needs!=waypoint", "--timeout=60s")
+	t.Quietly(ctx, "wait", "--for=condition=Ready", "externalroutes", "--selector=!needs", "--timeout=60s")
 	t.Kubectl(ctx, "get", "extr", "-o", "wide")
 }
 
