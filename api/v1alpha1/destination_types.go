@@ -167,7 +167,8 @@ type TLS struct {
 	// +kubebuilder:validation:MaxItems=1
 	CACertificateRefs []CACertificateRef `json:"caCertificateRefs,omitempty"`
 
-	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector. Defaults to none.
+	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector, or spec.egressGateway and an ExternalRoutePolicy
+	// that allows the Secret. Defaults to none.
 	// +optional
 	ClientCertificateRef *ClientCertificateRef `json:"clientCertificateRef,omitempty"`
 
@@ -196,14 +197,14 @@ type CACertificateKind string
 // CACertificateConfigMap is a ConfigMap.
 const CACertificateConfigMap CACertificateKind = "ConfigMap"
 
-// ClientCertificateRef refers to an object with a client certificate in the route's namespace.
+// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway, beside that.
 type ClientCertificateRef struct {
 	// kind is the kind of the object. Defaults to Secret.
 	// +optional
 	Kind ClientCertificateKind `json:"kind,omitempty"`
 
 	// name is the name of the object. Its keys are tls.crt, tls.key and ca.crt, the CA certificates that the mesh trusts. The ServiceAccount of the
-	// selected pods must be allowed to list Secrets. The operator never reads the object.
+	// pods that show it must be allowed to list Secrets. The operator never reads the object.
 	// +required
 	Name ObjectName `json:"name,omitempty"`
 }

@@ -45,7 +45,7 @@ type ExternalRouteList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.destinations) && self.destinations.size() > 0) || self.hosts.all(h, !h.contains('.') || h.contains('*') || h.matches('^[a-z]([-a-z0-9]*[a-z0-9])?[.][a-z0-9]([-a-z0-9]*[a-z0-9])?[.]svc([.].+)?$') || self.destinations.exists(d, d.url.matches('^(tcp|tls):') || d.url == 'http://' + h || d.url == 'https://' + h || d.url.startsWith('http://' + h + '/') || d.url.startsWith('https://' + h + '/') || d.url.startsWith('http://' + h + ':') || d.url.startsWith('https://' + h + ':')))",fieldPath=".hosts",message="each host must be a short name (webserver), NAME.NAMESPACE.svc or NAME.NAMESPACE.svc.DOMAIN of this namespace, or the host of one of the route's own destinations"
 // +kubebuilder:validation:XValidation:rule="!has(self.rules) || !has(self.destinations) || self.rules.all(r, !has(r.destinations) || r.destinations.all(rd, self.destinations.exists(d, (has(d.name) ? d.name : 'primary') == rd.name)))",fieldPath=".rules",message="a rule names a destination that spec.destinations does not have: add it there, or correct the name"
-// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || has(self.waypoint) || has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector: without one Istio sends plaintext"
+// +kubebuilder:validation:XValidation:rule="has(self.workloadSelector) || has(self.waypoint) || has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".destinations",message="tls.clientCertificateRef needs spec.workloadSelector or spec.egressGateway: without one Istio sends plaintext"
 // +kubebuilder:validation:XValidation:rule="!has(self.workloadSelector) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".exportTo",message="workloadSelector needs exportTo [\".\"]: other namespaces do not use a DestinationRule with a selector"
 // +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(self.workloadSelector) && (!has(self.exportTo) || self.exportTo == ['.'])))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs exportTo [\".\"] and no workloadSelector"
 // +kubebuilder:validation:XValidation:rule="!has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host' || (!has(d.endpoints) && (!has(d.resolution) || d.resolution == 'DNS')))",fieldPath=".destinations",message="tls.scope Host uses the host by its real name, which needs resolution DNS and no endpoints"
@@ -77,7 +77,6 @@ type ExternalRouteList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.workloadSelector)",fieldPath=".egressGateway",message="egressGateway excludes workloadSelector: the egress gateway cannot tell which pod sent a request. Remove one of the two"
 // +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.exportTo) || self.exportTo == ['.']",fieldPath=".egressGateway",message="egressGateway needs exportTo [\".\"]: use a route in each namespace, or remove egressGateway"
 // +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.scope) || d.tls.scope != 'Host')",fieldPath=".egressGateway",message="egressGateway excludes tls.scope Host, which needs the host's real name: use tls.scope Route, or remove egressGateway"
-// +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !has(self.destinations) || self.destinations.all(d, !has(d.tls) || !has(d.tls.clientCertificateRef))",fieldPath=".egressGateway",message="egressGateway excludes tls.clientCertificateRef: the Secret would be the gateway's, and no policy can limit yet who uses it. Remove one of the two"
 // +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || !self.hosts.exists(h, h.startsWith('*.'))",fieldPath=".hosts",message="egressGateway needs host names without wildcards: a gateway cannot resolve a wildcard. List the hosts, or remove egressGateway"
 // +kubebuilder:validation:XValidation:rule="!has(self.egressGateway) || has(self.destinations) && self.destinations.size() > 0 || !has(self.port) || self.port == 443",fieldPath=".port",message="a route without destinations passes TLS through its egressGateway on port 443 only: the gateway knows a connection by its host alone. Remove port, or add destinations"
 type ExternalRouteSpec struct {
@@ -162,10 +161,11 @@ type ExternalRouteSpec struct {
 	// +optional
 	WorkloadSelector *WorkloadSelector `json:"workloadSelector,omitempty"`
 
-	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."], and tls.scope
-	// Route without a client certificate in every destination. Defaults to none.
+	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."] and tls.scope Route.
+	// Defaults to that of the ExternalRoutePolicies of the namespace, or none.
 	// +optional
 	EgressGateway *GatewayReference `json:"egressGateway,omitempty"`
+
 	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
 	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
 	// waypoint, too. Defaults to none: pods use the route through their sidecars.

@@ -2,7 +2,7 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach. A namespace that at least one policy selects may reach
+// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach, and by which road. A namespace that at least one policy selects may reach
 // what those policies allow together, and nothing else. A namespace that no policy selects follows the operator's flag --default-policy.
 //
 // +kubebuilder:object:root=true
@@ -39,7 +39,7 @@ type ExternalRoutePolicyList struct {
 	Items           []ExternalRoutePolicy `json:"items"`
 }
 
-// ExternalRoutePolicySpec is what a policy allows, and to which namespaces.
+// ExternalRoutePolicySpec is what a policy allows, by which road, and to which namespaces.
 //
 // +kubebuilder:validation:MinProperties=0
 type ExternalRoutePolicySpec struct {
@@ -54,6 +54,11 @@ type ExternalRoutePolicySpec struct {
 	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=64
 	Allow []Allowance `json:"allow,omitempty"`
+
+	// egressGateway is the road of every route of these namespaces: a route that names no egress gateway takes this one, and one that names another, or that
+	// cannot take any, is refused. Defaults to what each route says.
+	// +optional
+	EgressGateway *GatewayReference `json:"egressGateway,omitempty"`
 }
 
 // NamespaceSelector selects namespaces by their labels. All of its requirements must be met; one without any selects all namespaces.
@@ -151,6 +156,13 @@ type Allowance struct {
 	// insecureSkipVerify allows destinations to set tls.insecureSkipVerify, with which the mesh does not verify the server. Defaults to false.
 	// +optional
 	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
+
+	// clientCertificates are the names of Secrets beside an egress gateway that destinations may show as client certificates, at most 16. Defaults to none.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	ClientCertificates []ObjectName `json:"clientCertificates,omitempty"`
 }
 
 // PolicyHost is a DNS name or a wildcard.

@@ -33,6 +33,52 @@ func (c *Cluster) Scope(name string, namespace Namespace) (*policy.Scope, Knowle
 	return c.policies.For(name, namespace.Labels), known
 }
 
+// led sets the egress gateway of policies in routes that were looked up. The cache keeps what was written.
+func (c *Cluster) led(ctx context.Context, routes []v1alpha1.ExternalRoute) []*v1alpha1.ExternalRoute {
+	scopes := map[string]*policy.Scope{}
+	all := make([]*v1alpha1.ExternalRoute, len(routes))
+	for i := range routes {
+		name := routes[i].Namespace
+		scope, asked := scopes[name]
+		if !asked {
+			if namespace, err := c.Namespace(ctx, name); err == nil {
+				scope, _ = c.Scope(name, namespace)
+			}
+			scopes[name] = scope
+		}
+		all[i], _ = scope.Lead(&routes[i])
+	}
+	return all
+}
+
+// leading returns the routes of the namespaces whose policies name one of the egress gateways asked for.
+func (c *Cluster) leading(ctx context.Context, asked func(v1alpha1.GatewayReference) bool) ([]v1alpha1.ExternalRoute, error) {
+	selects := c.policies.Leading(asked)
+	if selects == nil {
+		return nil, nil
+	}
+	return c.routesOf(ctx, selects)
+}
+
+// routesOf returns the routes of the namespaces that a policy selects, as far as those have been read.
+func (c *Cluster) routesOf(ctx context.Context, selects policy.Selects) ([]v1alpha1.ExternalRoute, error) {
+	namespaces := metadataListOf("Namespace")
+	if err := c.cache.List(ctx, namespaces, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, nil //nolint:nilerr // they have not been read yet: when they are, there is a pass over every route
+	}
+	var all []v1alpha1.ExternalRoute
+	for i := range namespaces.Items {
+		if n := &namespaces.Items[i]; selects(n.Labels) {
+			routes, err := c.routes(ctx, client.InNamespace(n.Name))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, routes...)
+		}
+	}
+	return all, nil
+}
+
 // Policy returns a policy, nil if there is none.
 func (c *Cluster) Policy(ctx context.Context, name string) (*v1alpha1.ExternalRoutePolicy, error) {
 	found := &v1alpha1.ExternalRoutePolicy{}
@@ -52,17 +98,7 @@ func (c *Cluster) readPolicies(life context.Context, api client.Reader) *metadat
 // onPolicy triggers a pass over a policy that has changed, and over the routes of the namespaces that it selects, before or after the change.
 func (c *Cluster) onPolicy() handler.EventHandler {
 	changed := func(ctx context.Context, q queue, selects policy.Selects) {
-		namespaces := metadataListOf("Namespace")
-		if err := c.cache.List(ctx, namespaces, client.UnsafeDisableDeepCopy); err != nil {
-			return // they have not been read yet: when they are, there is a pass over every route
-		}
-		c.trigger(ctx, q, func(w *wakeup) {
-			for i := range namespaces.Items {
-				if n := &namespaces.Items[i]; selects(n.Labels) {
-					w.add(c.routes(ctx, client.InNamespace(n.Name)))
-				}
-			}
-		})
+		c.trigger(ctx, q, func(w *wakeup) { w.add(c.routesOf(ctx, selects)) })
 	}
 	put := func(object client.Object) policy.Selects {
 		return c.policies.Put(object.(*v1alpha1.ExternalRoutePolicy)) //nolint:forcetypeassert // the kind that is watched

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,13 +62,7 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 		}
 	}
 	if g := route.Spec.EgressGateway; g != nil {
-		add(dependsOnGateways, "", "")
-		host := translate.GatewayHost(route, c.options.ClusterDomain)
-		add(dependsOnUpstream, route.Namespace, host)
-		if string(g.Namespace) != route.Namespace {
-			add(dependsOnUpstream, string(g.Namespace), host)
-			add(dependsOnUpstream, string(g.Namespace), string(g.Name))
-		}
+		values = append(values, c.gatewayDependencies(g, route.Namespace)...)
 	}
 	references := translate.ReferencesOf(route)
 	for _, key := range references.Services {
@@ -78,6 +73,22 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 	}
 	if key := references.Waypoint; key != nil {
 		add(dependsOnWaypoint, key.Namespace, key.Name)
+	}
+	return values
+}
+
+// gatewayDependencies are the values for the egress gateway of a route.
+func (c *Cluster) gatewayDependencies(g *v1alpha1.GatewayReference, namespace string) []string {
+	service := translate.GatewayService(g)
+	host := translate.ServiceHost(service, c.options.ClusterDomain)
+	values := []string{
+		dependsOnGateways.of(conflict.Name{}),
+		dependsOnService.of(conflict.Name{Namespace: service.Namespace, Host: service.Name}),
+		dependsOnUpstream.of(conflict.Name{Namespace: namespace, Host: host}),
+	}
+	if service.Namespace != namespace {
+		values = append(values, dependsOnUpstream.of(conflict.Name{Namespace: service.Namespace, Host: host}),
+			dependsOnUpstream.of(conflict.Name{Namespace: service.Namespace, Host: service.Name}))
 	}
 	return values
 }
@@ -147,9 +158,17 @@ func (c *Cluster) routesNamed(ctx context.Context, object translate.Key) ([]v1al
 	return routes, nil
 }
 
-// dependents returns the routes that depend on a name, those of one namespace or, if that is empty, of all.
+// dependents returns the routes that depend on a name, those of one namespace or, if that is empty, of all and of what policies set for them.
 func (c *Cluster) dependents(ctx context.Context, namespace string, dependency dependency, name conflict.Name) ([]v1alpha1.ExternalRoute, error) {
-	return c.routes(ctx, client.InNamespace(namespace), client.MatchingFields{routeIndex: dependency.of(name)})
+	routes, err := c.routes(ctx, client.InNamespace(namespace), client.MatchingFields{routeIndex: dependency.of(name)})
+	if err != nil || namespace != metav1.NamespaceAll {
+		return routes, err
+	}
+	// The index knows what routes say, and not the egress gateway that a policy sets.
+	led, err := c.leading(ctx, func(g v1alpha1.GatewayReference) bool {
+		return slices.Contains(c.gatewayDependencies(&g, name.Namespace), dependency.of(name))
+	})
+	return append(routes, led...), err
 }
 
 // asking returns the routes of a namespace to which it matters who has a claim: those that ask for the host, or wait for the destination.

@@ -205,9 +205,9 @@ func (w *World) Asking(namespace string, claim conflict.Claim) []*v1alpha1.Exter
 	routes, err := w.cluster.asking(w.ctx, namespace, claim)
 	w.fail(err)
 	var competitors []*v1alpha1.ExternalRoute
-	for i := range routes {
-		if competes(&routes[i]) {
-			competitors = append(competitors, &routes[i])
+	for _, route := range w.cluster.led(w.ctx, routes) {
+		if competes(route) {
+			competitors = append(competitors, route)
 		}
 	}
 	return competitors

@@ -15,6 +15,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/internal/translate"
 )
@@ -118,7 +119,7 @@ func ClaimsOf(object translate.Object, clusterDomain string) []Claim {
 	var claims []Claim
 	switch o := object.(type) {
 	case *corev1.Service:
-		host := strings.Join([]string{o.Name, o.Namespace, "svc", clusterDomain}, ".")
+		host := translate.ServiceHost(types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, clusterDomain)
 		claims = append(claims, Claim{Key: "service " + o.Namespace + "/" + o.Name, Host: host, Serves: true})
 	case *networkingv1.VirtualService:
 		facts := VirtualServiceFacts(o, clusterDomain)

@@ -8,6 +8,9 @@ import (
 
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 // VirtualService is what matters of a VirtualService about who serves a host.
@@ -54,7 +57,7 @@ func VirtualServiceFacts(v *networkingv1.VirtualService, clusterDomain string) V
 			continue
 		}
 		if !strings.Contains(host, ".") {
-			host = strings.Join([]string{host, v.Namespace, "svc", clusterDomain}, ".")
+			host = translate.ServiceHost(types.NamespacedName{Namespace: v.Namespace, Name: host}, clusterDomain)
 		}
 		facts.Hosts = append(facts.Hosts, strings.ToLower(host))
 		if long := completed(host, clusterDomain); long != host { // sidecars know a Service by its shorter names, too: who is first has the name

@@ -21,6 +21,7 @@ import (
 
 // pass is what one pass over a route learns and does. All of it is judged by one moment.
 type pass struct {
+	// route is what the cache has, once the policies are known with the egress gateway that they set.
 	route *v1alpha1.ExternalRoute
 	now   time.Time
 	state *state
@@ -77,10 +78,13 @@ func (r *Reconciler) gather(ctx context.Context, p *pass) error {
 	if p.wait, err = r.readNamespace(ctx, p); p.wait > 0 || err != nil {
 		return err
 	}
+	p.scope, p.policies = r.cluster.Scope(p.route.Namespace, p.namespace)
+	var by []string
+	p.route, by = p.scope.Lead(p.route)
 	if err := r.readMesh(ctx, p); err != nil {
 		return err
 	}
-	p.scope, p.policies = r.cluster.Scope(p.route.Namespace, p.namespace)
+	p.mesh.RoadPolicies = by
 	// Policies and ConfigMaps will be known in a moment, and trigger another pass.
 	unknown := p.policies == (cluster.Knowledge{}) || p.configMaps == (cluster.Knowledge{})
 	p.mute = unknown && p.route.Status.ObservedGeneration == p.route.Generation
@@ -170,7 +174,15 @@ func (r *Reconciler) judgeStanding(p *pass) {
 		return
 	}
 	objects := slices.SortedFunc(maps.Values(p.owned), func(a, b translate.Object) int { return compareKeys(translate.KeyOf(a), translate.KeyOf(b)) })
-	if denied := p.scope.JudgeStanding(p.route, objects, r.options.DefaultPolicy); denied != nil {
+	denied := p.scope.JudgeStanding(p.route, objects, r.options.DefaultPolicy)
+	if denied == nil && (p.verdict.Refusal == nil || p.verdict.Refusal.Reason != v1alpha1.ReasonGatewayNotUsable) { // until it is, requests go the old way
+		denied = p.scope.JudgeRoad(p.route, objects, r.options.ClusterDomain)
+	}
+	switch {
+	case denied == nil:
+	case p.verdict.Refusal != nil && p.verdict.Refusal.Reason == denied.Reason:
+		p.verdict.Refusal.Effect = denied.Effect
+	default:
 		p.verdict.Refusal = denied
 	}
 }

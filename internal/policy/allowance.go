@@ -16,6 +16,7 @@ type allowance struct {
 	schemes   []v1alpha1.PolicyScheme
 	endpoints v1alpha1.EndpointsAllowed
 	exportTo  []string
+	secrets   []string
 	skips     bool
 }
 
@@ -29,6 +30,9 @@ func readAllowance(spec *v1alpha1.Allowance) *allowance {
 	}
 	for _, namespace := range spec.ExportTo {
 		a.exportTo = append(a.exportTo, string(namespace))
+	}
+	for _, secret := range spec.ClientCertificates {
+		a.secrets = append(a.secrets, string(secret))
 	}
 	if len(a.ports) == 0 {
 		a.ports = []uint32{443}
@@ -45,6 +49,7 @@ func readAllowance(spec *v1alpha1.Allowance) *allowance {
 // allows reports whether the entry, one of whose hosts includes that of the reach, allows all of it.
 func (a *allowance) allows(r translate.Reach, exportTo []string) bool {
 	return slices.Contains(a.schemes, r.Scheme) && slices.Contains(a.ports, r.Port) && (a.skips || r.SkipsVerify == nil) &&
+		!slices.ContainsFunc(r.ClientCertificates, func(s translate.SecretReach) bool { return !slices.Contains(a.secrets, s.Name) }) &&
 		!slices.ContainsFunc(r.Endpoints, func(e translate.EndpointReach) bool { return !a.allowsEndpoint(e, r.Port) }) &&
 		!slices.ContainsFunc(exportTo, func(namespace string) bool { return !a.exports(namespace) })
 }

@@ -22,17 +22,22 @@ const (
 	Deny Default = "Deny"
 )
 
-// Judge returns why a route may not reach what it asks for, nil if it may. Everything that it reaches must be allowed, each by one entry of one policy.
+// Judge returns why a route may not reach what it asks for by the road that it takes, nil if it may. Everything that it reaches must be allowed, each by one
+// entry of one policy.
 func (s *Scope) Judge(route *v1alpha1.ExternalRoute, otherwise Default) *translate.Refusal {
 	var problems field.ErrorList
 	exportTo := translate.ExportTo(route)
 	for _, reach := range translate.ReachesOf(route) {
 		problems = append(problems, s.problem(route.Namespace, reach, exportTo, otherwise)...)
 	}
-	if len(problems) == 0 {
+	refusal := &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Problems: append(problems, s.judgeRoad(route)...)}
+	switch {
+	case len(problems) > 0:
+		refusal.Effect = translate.Withdraw
+	case len(refusal.Problems) == 0:
 		return nil
 	}
-	return &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Problems: problems, Effect: translate.Withdraw}
+	return refusal // what stands may serve as long as it takes the right road
 }
 
 // JudgeStanding returns why the objects of a route may not stay, nil if they may: they are those of an earlier spec, which the operator does not replace as
@@ -49,7 +54,7 @@ func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate
 	case otherwise == Deny:
 		what = "is not allowed: no ExternalRoutePolicy selects the namespace, and the operator runs with --default-policy=Deny"
 	default:
-		what = "is not allowed without verification: no ExternalRoutePolicy that allows insecureSkipVerify selects the namespace"
+		what = "is not allowed without verification or with a gateway's client certificate: no ExternalRoutePolicy that allows it selects the namespace"
 	}
 	return &translate.Refusal{Reason: v1alpha1.ReasonNotAllowedByPolicy, Effect: translate.Withdraw, Problems: field.ErrorList{translate.Blocked(
 		reaches[i].Path, "the objects of an earlier spec reach %s, which in namespace %s %s", target(reaches[i]), route.Namespace, what)}}
@@ -58,7 +63,7 @@ func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate
 // mayStand reports whether an entry allows what an object reaches: its host, or its address as an endpoint.
 func (s *Scope) mayStand(r translate.Reach, exportTo []string, otherwise Default) bool {
 	if len(s.policies) == 0 {
-		return otherwise != Deny && r.SkipsVerify == nil
+		return otherwise != Deny && r.SkipsVerify == nil && len(r.ClientCertificates) == 0
 	}
 	return slices.ContainsFunc(slices.Concat(alike[r.Scheme], []v1alpha1.PolicyScheme{r.Scheme}), func(scheme v1alpha1.PolicyScheme) bool {
 		r.Scheme = scheme
@@ -85,6 +90,9 @@ func (s *Scope) problem(namespace string, r translate.Reach, exportTo []string, 
 	case len(s.policies) == 0 && otherwise == Deny:
 		return field.ErrorList{translate.Blocked(r.Path, "no ExternalRoutePolicy selects namespace %s, and the operator runs with --default-policy=Deny: "+
 			"ask the platform team for a policy that allows %s", namespace, target(r))}
+	case len(s.policies) == 0 && len(r.ClientCertificates) > 0:
+		return field.ErrorList{translate.Blocked(r.ClientCertificates[0].Path, "no ExternalRoutePolicy selects namespace %s, and a client certificate of an egress "+
+			"gateway needs one that allows it: remove clientCertificateRef, or ask the platform team", namespace)}
 	case len(s.policies) == 0 && r.SkipsVerify != nil:
 		return field.ErrorList{translate.Blocked(r.SkipsVerify, "no ExternalRoutePolicy selects namespace %s, and insecureSkipVerify needs one that allows it: "+
 			"remove insecureSkipVerify, or ask the platform team", namespace)}
@@ -118,7 +126,7 @@ func (s *Scope) including(host string) []*allowance {
 // explain says what of a reach is not allowed: the first part that no entry allows together with the parts before it.
 func (s *Scope) explain(namespace string, r translate.Reach, exportTo []string, candidates []*allowance) *field.Error {
 	part := r
-	part.Endpoints, part.SkipsVerify = nil, nil
+	part.Endpoints, part.SkipsVerify, part.ClientCertificates = nil, nil, nil
 	allowed := slices.DeleteFunc(slices.Clone(candidates), func(a *allowance) bool { return !a.allows(part, nil) })
 	if len(allowed) == 0 {
 		return translate.Blocked(r.Path, "%s is not allowed in namespace %s. %s", target(r), namespace, s.words())
@@ -127,6 +135,11 @@ func (s *Scope) explain(namespace string, r translate.Reach, exportTo []string, 
 	if r.SkipsVerify != nil {
 		if allowed = slices.DeleteFunc(allowed, func(a *allowance) bool { return !a.skips }); len(allowed) == 0 {
 			return translate.Blocked(r.SkipsVerify, "insecureSkipVerify is not allowed for %s by %s", target(r), ask)
+		}
+	}
+	for _, secret := range r.ClientCertificates {
+		if allowed = slices.DeleteFunc(allowed, func(a *allowance) bool { return !slices.Contains(a.secrets, secret.Name) }); len(allowed) == 0 {
+			return translate.Blocked(secret.Path, "client certificate %s of the egress gateway is not allowed for %s by %s", secret.Name, target(r), ask)
 		}
 	}
 	for _, e := range r.Endpoints {

@@ -1,4 +1,4 @@
-// Package policy decides which hosts the routes of a namespace may reach. It is pure: it knows the policies that it was given and the labels of a
+// Package policy decides which hosts the routes of a namespace may reach, and by which road. It is pure: it knows the policies that it was given and the labels of a
 // namespace, and has no client and no clock.
 package policy
 
@@ -18,6 +18,8 @@ import (
 type Policies struct {
 	mu  sync.Mutex
 	all map[string]*policy
+	// roads are the policies that name an egress gateway, by that.
+	roads map[v1alpha1.GatewayReference]map[string]*policy
 	// scopes are those that were asked for, by namespace.
 	scopes map[string]*Scope
 }
@@ -27,6 +29,8 @@ type policy struct {
 	name     string
 	selector labels.Selector
 	allow    []*allowance
+	// gateway is the road of the routes, nil for what each of them says.
+	gateway *v1alpha1.GatewayReference
 }
 
 // Selects reports whether a policy selects a namespace with these labels.
@@ -34,7 +38,7 @@ type Selects func(namespace map[string]string) bool
 
 // Put adds a policy, or replaces the one of its name. It returns which namespaces the change concerns: those that the old policy or the new one selects.
 func (p *Policies) Put(changed *v1alpha1.ExternalRoutePolicy) Selects {
-	read := &policy{name: changed.Name, selector: selectorOf(changed)}
+	read := &policy{name: changed.Name, selector: selectorOf(changed), gateway: changed.Spec.EgressGateway}
 	for i := range changed.Spec.Allow {
 		read.allow = append(read.allow, readAllowance(&changed.Spec.Allow[i]))
 	}
@@ -49,10 +53,19 @@ func (p *Policies) replace(name string, now *policy) Selects {
 	defer p.mu.Unlock()
 	before := p.all[name]
 	if p.all == nil {
-		p.all, p.scopes = map[string]*policy{}, map[string]*Scope{}
+		p.all, p.scopes, p.roads = map[string]*policy{}, map[string]*Scope{}, map[v1alpha1.GatewayReference]map[string]*policy{}
 	}
 	if p.all[name] = now; now == nil {
 		delete(p.all, name)
+	}
+	if before != nil && before.gateway != nil {
+		delete(p.roads[*before.gateway], name)
+	}
+	if now != nil && now.gateway != nil {
+		if p.roads[*now.gateway] == nil {
+			p.roads[*now.gateway] = map[string]*policy{}
+		}
+		p.roads[*now.gateway][name] = now
 	}
 	concerns := func(namespace map[string]string) bool { return before.selects(namespace) || now.selects(namespace) }
 	maps.DeleteFunc(p.scopes, func(_ string, s *Scope) bool { return concerns(s.labels) })
@@ -71,6 +84,24 @@ func (p *Policies) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.all)
+}
+
+// Leading returns which namespaces have policies whose egress gateway is one of those asked for, nil if there are no such policies.
+func (p *Policies) Leading(asked func(v1alpha1.GatewayReference) bool) Selects {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var leading []*policy
+	for gateway, policies := range p.roads {
+		if len(policies) > 0 && asked(gateway) {
+			leading = slices.AppendSeq(leading, maps.Values(policies))
+		}
+	}
+	if len(leading) == 0 {
+		return nil
+	}
+	return func(namespace map[string]string) bool {
+		return slices.ContainsFunc(leading, func(one *policy) bool { return one.selects(namespace) })
+	}
 }
 
 func (p *policy) selects(namespace map[string]string) bool {
@@ -118,7 +149,7 @@ func Condition(p *v1alpha1.ExternalRoutePolicy) metav1.Condition {
 	}
 }
 
-// Scope is what the policies that select a namespace allow together.
+// Scope is what the policies that select a namespace allow together, and the road that they set.
 type Scope struct {
 	labels map[string]string
 	// policies are the names of the policies, sorted. A scope of none is open.
@@ -126,6 +157,8 @@ type Scope struct {
 	// exact are the entries that name a host, and wildcards those whose wildcard has this domain.
 	exact, wildcards map[string][]*allowance
 	all              []*allowance
+	// roads are the policies that name an egress gateway, sorted by name.
+	roads []*policy
 }
 
 // For returns what the routes of a namespace may reach. It looks at all policies only once for the labels that a namespace has.
@@ -150,6 +183,9 @@ func (p *Policies) For(namespace string, has map[string]string) *Scope {
 
 func (s *Scope) add(p *policy) {
 	s.policies = append(s.policies, p.name)
+	if p.gateway != nil {
+		s.roads = append(s.roads, p)
+	}
 	for _, a := range p.allow {
 		s.all = append(s.all, a)
 		for _, host := range a.hosts {

@@ -186,15 +186,7 @@ func TestJudgeStanding(t *testing.T) {
 				policies.Put(policyOf(t, fmt.Sprintf("p%d", i), spec))
 			}
 			route := routeOf(t, `{hosts: [web], destinations: [`+c.stands+`]}`)
-			translation, refusal := translate.Translate(route, translate.Mesh{ClusterDomain: translate.DefaultClusterDomain})
-			if refusal != nil {
-				t.Fatal(refusal.Message())
-			}
-			var objects []translate.Object
-			for _, item := range translation.Objects {
-				objects = append(objects, item.Object)
-			}
-			if denied := policies.For("shop", nil).JudgeStanding(route, objects, c.otherwise); (denied == nil) != c.allowed {
+			if denied := policies.For("shop", nil).JudgeStanding(route, standing(t, route), c.otherwise); (denied == nil) != c.allowed {
 				t.Errorf("the verdict is %v", denied)
 			}
 		})

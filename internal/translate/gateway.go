@@ -40,7 +40,78 @@ func GatewayHost(route *v1alpha1.ExternalRoute, clusterDomain string) string {
 	if g == nil {
 		return ""
 	}
-	return strings.Join([]string{string(g.Name), string(g.Namespace), "svc", clusterDomain}, ".")
+	return ServiceHost(GatewayService(g), clusterDomain)
+}
+
+// ServiceHost is the complete name of a Service.
+func ServiceHost(service types.NamespacedName, clusterDomain string) string {
+	return strings.Join([]string{service.Name, service.Namespace, "svc", clusterDomain}, ".")
+}
+
+// GatewayExcluded is why a route cannot take an egress gateway, nil if it can. The API server refuses such a route if it names a gateway itself: a policy may
+// name one for it.
+func GatewayExcluded(route *v1alpha1.ExternalRoute) (problems field.ErrorList) {
+	spec := field.NewPath("spec")
+	exclude := func(path *field.Path, format string, args ...any) {
+		problems = append(problems, Blocked(path, format, args...))
+	}
+	if route.Spec.Waypoint != nil {
+		exclude(spec.Child("waypoint"), "excludes an egress gateway: remove it")
+	}
+	if route.Spec.WorkloadSelector != nil {
+		exclude(spec.Child("workloadSelector"), "excludes an egress gateway, which cannot tell which pod sent a request: remove it")
+	}
+	if !private(route) {
+		exclude(spec.Child("exportTo"), "excludes an egress gateway: use [\".\"], and a route in each namespace")
+	}
+	if SpeaksTCP(route) {
+		exclude(spec.Child("destinations"), "an egress gateway takes http and https destinations, and no TCP")
+	}
+	for i, d := range route.Spec.Destinations {
+		if d.TLS != nil && d.TLS.Scope == v1alpha1.TLSScopeHost {
+			exclude(spec.Child("destinations").Index(i).Child("tls", "scope"), "Host excludes an egress gateway: use Route")
+		}
+	}
+	if !PassesThrough(route) {
+		return problems
+	}
+	for i, host := range route.Spec.Hosts {
+		if strings.HasPrefix(string(host), "*.") {
+			exclude(spec.Child("hosts").Index(i), "an egress gateway cannot resolve a wildcard: list the hosts")
+		}
+	}
+	if PortOf(route) != 443 {
+		exclude(spec.Child("port"), "a route without destinations passes TLS through an egress gateway on port 443 only: use it, or add destinations")
+	}
+	return problems
+}
+
+// Bypasses reports whether the objects of a route send its workloads' requests elsewhere than to the gateways, whose complete Service names these are.
+func Bypasses(route *v1alpha1.ExternalRoute, objects []Object, gateways []string) bool {
+	return slices.ContainsFunc(objects, func(object Object) bool {
+		switch o := object.(type) {
+		case *networkingv1.VirtualService:
+			return !IsSecondLeg(o) && slices.ContainsFunc(hostsOf(o), func(host string) bool { return !slices.Contains(gateways, host) })
+		case *networkingv1.ServiceEntry:
+			return IsPassed(o, route) && !slices.Contains(gateways, LedTo(o))
+		}
+		return false
+	})
+}
+
+// hostsOf are the hosts to which a VirtualService sends requests.
+func hostsOf(v *networkingv1.VirtualService) (hosts []string) {
+	for _, http := range v.Spec.Http {
+		for _, r := range http.Route {
+			hosts = append(hosts, r.Destination.Host)
+		}
+	}
+	for _, tcp := range v.Spec.Tcp {
+		for _, r := range tcp.Route {
+			hosts = append(hosts, r.Destination.Host)
+		}
+	}
+	return hosts
 }
 
 // readGateway returns the route's egress gateway, nil if it has none or a Service that cannot carry the route.

@@ -54,6 +54,7 @@ func passThrough(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refus
 		return nil, &refusal
 	}
 	translation := &Translation{Hosts: hosts}
+	translation.nameGateway(route, mesh)
 	stage := StageUpstream
 	if gateway != nil {
 		stage = StageTraffic

@@ -21,6 +21,14 @@ type Reach struct {
 	Endpoints []EndpointReach
 	// SkipsVerify is the field that turns off the check of the server's certificate, nil if none does.
 	SkipsVerify *field.Path
+	// ClientCertificates are Secrets beside an egress gateway that it shows as client certificates. Those of the workloads' own namespace do not count.
+	ClientCertificates []SecretReach
+}
+
+// SecretReach is a Secret that is not the workloads' own.
+type SecretReach struct {
+	Path *field.Path
+	Name string
 }
 
 // EndpointReach is an address that a destination connects to.
@@ -33,10 +41,10 @@ type EndpointReach struct {
 // Standing returns what the objects of a route reach, whatever the route asks for by now, and to whom they are exported. A host that has a private name is
 // known by the addresses behind it alone, and of a port the protocol is known, and not whether the mesh or the workload originates TLS.
 func Standing(route *v1alpha1.ExternalRoute, objects []Object) (reaches []Reach, exportTo []string) {
-	unverified := map[string]bool{}
+	rules := map[string]*networkingv1.DestinationRule{}
 	for _, object := range objects {
-		if rule, is := object.(*networkingv1.DestinationRule); is && slices.ContainsFunc(rule.Spec.Subsets, skipsVerify) {
-			unverified[rule.Spec.Host] = true
+		if rule, is := object.(*networkingv1.DestinationRule); is {
+			rules[rule.Spec.Host] = rule
 		}
 	}
 	for _, object := range objects {
@@ -52,7 +60,7 @@ func Standing(route *v1alpha1.ExternalRoute, objects []Object) (reaches []Reach,
 			}
 			for _, port := range o.Spec.Ports {
 				if !LeadsNowhere(port) {
-					reaches = append(reaches, standing(o, port, passed, unverified[o.Spec.Hosts[0]])...)
+					reaches = append(reaches, standing(o, port, passed, rules[o.Spec.Hosts[0]])...)
 				}
 			}
 		}
@@ -67,7 +75,18 @@ func skipsVerify(s *istio.Subset) bool {
 	return s.GetTrafficPolicy().GetTls().GetInsecureSkipVerify().GetValue()
 }
 
-func standing(entry *networkingv1.ServiceEntry, port *istio.ServicePort, passed, unverified bool) []Reach {
+// shown are the names of the Secrets of an egress gateway that a rule shows as client certificates.
+func shown(rule *networkingv1.DestinationRule) (secrets []SecretReach) {
+	for _, s := range rule.Spec.Subsets {
+		if tls := s.GetTrafficPolicy().GetTls(); tls.GetMode() == istio.ClientTLSSettings_MUTUAL && rule.Spec.WorkloadSelector == nil {
+			secrets = append(secrets, SecretReach{Path: field.NewPath("spec"), Name: tls.CredentialName})
+		}
+	}
+	return secrets
+}
+
+// standing are what a port of an entry reaches, with the settings of a rule, which may be nil.
+func standing(entry *networkingv1.ServiceEntry, port *istio.ServicePort, passed bool, rule *networkingv1.DestinationRule) []Reach {
 	scheme := v1alpha1.PolicyScheme("https")
 	switch {
 	case passed:
@@ -78,8 +97,11 @@ func standing(entry *networkingv1.ServiceEntry, port *istio.ServicePort, passed,
 		scheme = "tcp"
 	}
 	reach := Reach{Path: field.NewPath("spec"), Scheme: scheme, Port: port.Number}
-	if unverified {
+	if rule != nil && slices.ContainsFunc(rule.Spec.Subsets, skipsVerify) {
 		reach.SkipsVerify = reach.Path
+	}
+	if rule != nil {
+		reach.ClientCertificates = shown(rule)
 	}
 	var reaches []Reach
 	endpoints := entry.Spec.Endpoints
@@ -142,6 +164,9 @@ func ReachesOf(route *v1alpha1.ExternalRoute) []Reach {
 		}
 		if d.TLS != nil && d.TLS.InsecureSkipVerify {
 			reach.SkipsVerify = path.Child("tls", "insecureSkipVerify")
+		}
+		if d.TLS != nil && d.TLS.ClientCertificateRef != nil && route.Spec.EgressGateway != nil {
+			reach.ClientCertificates = []SecretReach{{Path: path.Child("tls", "clientCertificateRef", "name"), Name: string(d.TLS.ClientCertificateRef.Name)}}
 		}
 		reaches = append(reaches, reach)
 	}

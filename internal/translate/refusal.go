@@ -70,7 +70,15 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	for _, service := range translation.TakenOver {
 		sentences = append(sentences, fmt.Sprintf("Service %s selects pods: the route takes over their traffic on its port.", service))
 	}
+	if len(translation.RoadPolicies) > 0 {
+		sentences = append(sentences, fmt.Sprintf("Requests leave through egress gateway %s, as ExternalRoutePolicy %s asks.", translation.Gateway,
+			strings.Join(translation.RoadPolicies, ", ")))
+	}
 	for _, secret := range translation.ClientCertificates {
+		if translation.Gateway != "" {
+			sentences = append(sentences, fmt.Sprintf("Egress gateway %s must have Secret %s beside it: requests get 503 without it.", translation.Gateway, secret))
+			continue
+		}
 		sentences = append(sentences, fmt.Sprintf("Istio sends Secret %s only to pods whose ServiceAccount may list Secrets of the namespace: other pods get 503.",
 			secret))
 	}

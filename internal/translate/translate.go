@@ -29,6 +29,8 @@ type Mesh struct {
 	Services map[types.NamespacedName]Service
 	// GatewayUnwatched reports that the operator does not watch the namespace of the route's egress gateway.
 	GatewayUnwatched bool
+	// RoadPolicies are the policies that set the route's egress gateway, empty if the route names it itself.
+	RoadPolicies []string
 	// MissingConfigMaps are the names of ConfigMaps of the route's namespace that do not exist.
 	MissingConfigMaps map[string]bool
 	// Waypoints are the Gateways that a route names: nil for one that does not exist. One that is not among them is not known, and taken to be usable.
@@ -113,6 +115,9 @@ type Translation struct {
 	ClientCertificates []string
 	// HostScoped are the hosts to which the whole namespace speaks TLS.
 	HostScoped []string
+	// Gateway is the egress gateway, empty if there is none, and RoadPolicies are the policies that set it for the route.
+	Gateway      string
+	RoadPolicies []string
 	// Waypoint applies the route to pods in ambient mode, empty if none does.
 	Waypoint string
 }
@@ -177,7 +182,14 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 	if key := waypointOf(route); key != nil {
 		translation.Waypoint = key.String()
 	}
+	translation.nameGateway(route, mesh)
 	return translation, nil
+}
+
+func (t *Translation) nameGateway(route *v1alpha1.ExternalRoute, mesh Mesh) {
+	if g := route.Spec.EgressGateway; g != nil {
+		t.Gateway, t.RoadPolicies = GatewayService(g).String(), mesh.RoadPolicies
+	}
 }
 
 // trafficFor is the VirtualService.

@@ -28,6 +28,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.externalroute.externalroute.api.v1alpha1.Allowance
   map:
     fields:
+    - name: clientCertificates
+      type:
+        list:
+          elementType:
+            namedType: com.github.externalroute.externalroute.api.v1alpha1.ObjectName
+          elementRelationship: associative
     - name: endpoints
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.EndpointsAllowed
@@ -241,6 +247,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.externalroute.externalroute.api.v1alpha1.Allowance
           elementRelationship: atomic
+    - name: egressGateway
+      type:
+        namedType: com.github.externalroute.externalroute.api.v1alpha1.GatewayReference
     - name: namespaceSelector
       type:
         namedType: com.github.externalroute.externalroute.api.v1alpha1.NamespaceSelector

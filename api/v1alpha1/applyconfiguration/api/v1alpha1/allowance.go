@@ -27,6 +27,8 @@ type AllowanceApplyConfiguration struct {
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
 	// insecureSkipVerify allows destinations to set tls.insecureSkipVerify, with which the mesh does not verify the server. Defaults to false.
 	InsecureSkipVerify *bool `json:"insecureSkipVerify,omitempty"`
+	// clientCertificates are the names of Secrets beside an egress gateway that destinations may show as client certificates, at most 16. Defaults to none.
+	ClientCertificates []apiv1alpha1.ObjectName `json:"clientCertificates,omitempty"`
 }
 
 // AllowanceApplyConfiguration constructs a declarative configuration of the Allowance type for use with
@@ -88,5 +90,15 @@ func (b *AllowanceApplyConfiguration) WithExportTo(values ...apiv1alpha1.ExportN
 // If called multiple times, the InsecureSkipVerify field is set to the value of the last call.
 func (b *AllowanceApplyConfiguration) WithInsecureSkipVerify(value bool) *AllowanceApplyConfiguration {
 	b.InsecureSkipVerify = &value
+	return b
+}
+
+// WithClientCertificates adds the given value to the ClientCertificates field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ClientCertificates field.
+func (b *AllowanceApplyConfiguration) WithClientCertificates(values ...apiv1alpha1.ObjectName) *AllowanceApplyConfiguration {
+	for i := range values {
+		b.ClientCertificates = append(b.ClientCertificates, values[i])
+	}
 	return b
 }

@@ -11,12 +11,12 @@ import (
 // ClientCertificateRefApplyConfiguration represents a declarative configuration of the ClientCertificateRef type for use
 // with apply.
 //
-// ClientCertificateRef refers to an object with a client certificate in the route's namespace.
+// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway, beside that.
 type ClientCertificateRefApplyConfiguration struct {
 	// kind is the kind of the object. Defaults to Secret.
 	Kind *apiv1alpha1.ClientCertificateKind `json:"kind,omitempty"`
 	// name is the name of the object. Its keys are tls.crt, tls.key and ca.crt, the CA certificates that the mesh trusts. The ServiceAccount of the
-	// selected pods must be allowed to list Secrets. The operator never reads the object.
+	// pods that show it must be allowed to list Secrets. The operator never reads the object.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
 }
 

@@ -7,13 +7,16 @@ package v1alpha1
 // ExternalRoutePolicySpecApplyConfiguration represents a declarative configuration of the ExternalRoutePolicySpec type for use
 // with apply.
 //
-// ExternalRoutePolicySpec is what a policy allows, and to which namespaces.
+// ExternalRoutePolicySpec is what a policy allows, by which road, and to which namespaces.
 type ExternalRoutePolicySpecApplyConfiguration struct {
 	// namespaceSelector selects namespaces by their labels. Defaults to all namespaces.
 	NamespaceSelector *NamespaceSelectorApplyConfiguration `json:"namespaceSelector,omitempty"`
 	// allow are the hosts that routes may reach, at most 64 entries. One entry must allow all of a destination: host, port, scheme and the rest. Defaults
 	// to nothing.
 	Allow []AllowanceApplyConfiguration `json:"allow,omitempty"`
+	// egressGateway is the road of every route of these namespaces: a route that names no egress gateway takes this one, and one that names another, or that
+	// cannot take any, is refused. Defaults to what each route says.
+	EgressGateway *GatewayReferenceApplyConfiguration `json:"egressGateway,omitempty"`
 }
 
 // ExternalRoutePolicySpecApplyConfiguration constructs a declarative configuration of the ExternalRoutePolicySpec type for use with
@@ -40,5 +43,13 @@ func (b *ExternalRoutePolicySpecApplyConfiguration) WithAllow(values ...*Allowan
 		}
 		b.Allow = append(b.Allow, *values[i])
 	}
+	return b
+}
+
+// WithEgressGateway sets the EgressGateway field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the EgressGateway field is set to the value of the last call.
+func (b *ExternalRoutePolicySpecApplyConfiguration) WithEgressGateway(value *GatewayReferenceApplyConfiguration) *ExternalRoutePolicySpecApplyConfiguration {
+	b.EgressGateway = value
 	return b
 }

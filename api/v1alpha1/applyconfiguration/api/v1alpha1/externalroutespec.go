@@ -46,8 +46,8 @@ type ExternalRouteSpecApplyConfiguration struct {
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
 	// workloadSelector limits the route to the selected pods of the namespace. It needs exportTo ["."] and tls.scope Route. Defaults to all pods.
 	WorkloadSelector *WorkloadSelectorApplyConfiguration `json:"workloadSelector,omitempty"`
-	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."], and tls.scope
-	// Route without a client certificate in every destination. Defaults to none.
+	// egressGateway is the egress gateway through which requests leave the mesh, instead of from the sidecar. It needs exportTo ["."] and tls.scope Route.
+	// Defaults to that of the ExternalRoutePolicies of the namespace, or none.
 	EgressGateway *GatewayReferenceApplyConfiguration `json:"egressGateway,omitempty"`
 	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
 	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
