@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -289,4 +290,129 @@ func TestANamespaceThatAPolicySelectsGoes(t *testing.T) {
 		}
 		return cmp.Diff(0, len(routes.Items))
 	})
+}
+
+// road applies a policy that sends the story's namespace through a gateway.
+func (s *story) road(name string, g gateways, gateway string) {
+	s.Helper()
+	s.policyFor(name, fmt.Sprintf("namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}}\nallow: %s\negressGateway: {name: %s, namespace: %s}",
+		s.namespace, allowsExample, gateway, g.namespace))
+}
+
+// A policy moves the routes of its namespaces to its gateway, to another one, and back to where they went: what the first leg uses is there before it moves.
+func TestAPolicyMovesRoutesToItsGatewayAndBack(t *testing.T) {
+	g, s := newGateways(t, "east", "west"), sharedStory(t)
+	s.route("web", simple)
+	s.ready("web")
+	direct := s.kinds()
+	s.clock.stop(t)
+	for _, step := range []struct {
+		policy        func()
+		before, after string
+		left          map[string]int
+	}{
+		{func() { s.road("a", g, "east") }, "api.example.com", g.host("east"), throughGateway},
+		{func() { s.road("a", g, "west") }, g.host("east"), g.host("west"), throughGateway},
+		{func() { s.withoutPolicy("a") }, g.host("west"), "api.example.com", direct},
+	} {
+		step.policy()
+		s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSwitching)
+		if host := s.serves("web"); host != step.before {
+			t.Errorf("traffic moved to %s at once", host)
+		}
+		s.after(settle, "web")
+		s.ready("web")
+		if host := s.serves("web"); host != step.after {
+			t.Errorf("traffic did not move to %s, but to %s", step.after, host)
+		}
+		s.after(settle, "web")
+		s.until("the old way should go", func() string { return cmp.Diff(step.left, s.kinds()) })
+	}
+	s.says("web", v1alpha1.ConditionAccepted, "The route is valid.")
+	s.quiet()
+}
+
+// The status says which gateway requests take, and which policy asks for it. The gateway's Service and other Gateways matter as if the route named it.
+func TestTheGatewayOfAPolicyIsTheRoutes(t *testing.T) {
+	g, s := newGateways(t), sharedStory(t)
+	s.road("a", g, "egress")
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonGatewayNotUsable)
+	s.only()
+	g.create(g.service("egress"))
+	s.ready("web")
+	s.says("web", v1alpha1.ConditionAccepted, fmt.Sprintf("The route is valid. Requests leave through egress gateway %s/egress, as ExternalRoutePolicy NAMESPACE-a asks.", g.namespace))
+	if diff := cmp.Diff(throughGateway, s.kinds()); diff != "" {
+		t.Error(diff)
+	}
+	s.quiet()
+	rival := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Name: "rival", Namespace: s.namespace}}
+	rival.Spec.Host = g.host("egress")
+	rival.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_DISABLE}}
+	s.create(rival)
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.delete(rival)
+	s.ready("web")
+}
+
+// What a route programmed before its namespace got a gateway keeps serving while the gateway is missing, and not while the route itself cannot take the road.
+func TestWhatBypassesTheGatewayOfAPolicyGoes(t *testing.T) {
+	g, s := newGateways(t), sharedStory(t)
+	s.route("web", simple)
+	s.ready("web")
+	s.route("idle", "hosts: [idle]\ndestinations: [{url: 'https://idle.example.com'}]")
+	s.ready("idle")
+	s.route("idle", "suspend: true\nhosts: [idle]\ndestinations: [{url: 'https://idle.example.com'}]")
+	s.becomes("idle", v1alpha1.ConditionProgrammed, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+	s.route("db", "hosts: [db]\ndestinations: [{url: 'tcp://db.example.com:5432'}]")
+	s.ready("db")
+	s.policyFor("a", fmt.Sprintf("namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %s}}\nallow: [{hosts: ['*.example.com'], schemes: [https, tcp], ports: [443, 5432]}]\n"+
+		"egressGateway: {name: egress, namespace: %s}", s.namespace, g.namespace))
+	s.refused("db", v1alpha1.ReasonNotAllowedByPolicy)
+	s.says("db", v1alpha1.ConditionAccepted, fmt.Sprintf("spec.destinations: an egress gateway takes http and https destinations, and no TCP, or ask the platform team: "+
+		"ExternalRoutePolicy NAMESPACE-a sends the routes of namespace NAMESPACE through egress gateway %s/egress", g.namespace))
+	s.refused("web", v1alpha1.ReasonGatewayNotUsable)
+	s.until("the objects of the TCP route should go", func() string {
+		return cmp.Diff(map[string]int{"Service": 2, "ServiceEntry": 2, "DestinationRule": 2, "VirtualService": 2}, s.kinds())
+	})
+	g.create(g.service("egress"))
+	s.ready("web")
+	s.until("the objects of the suspended route should go", func() string { return cmp.Diff(throughGateway, s.kinds()) })
+	s.becomes("idle", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+}
+
+// Policies that disagree about the gateway refuse the routes of the namespace. Those that lead to one of the two keep serving.
+func TestPoliciesDisagreeAboutTheGateway(t *testing.T) {
+	g, s := newGateways(t, "east", "west"), sharedStory(t)
+	s.road("a", g, "east")
+	s.route("web", simple)
+	s.ready("web")
+	s.rest()
+	stands := s.objects()
+	s.road("b", g, "west")
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.says("web", v1alpha1.ConditionAccepted, fmt.Sprintf("spec.egressGateway: policies of namespace NAMESPACE disagree about the egress gateway: ExternalRoutePolicy "+
+		"NAMESPACE-a names %[1]s/east, ExternalRoutePolicy NAMESPACE-b names %[1]s/west. Ask the platform team to name one", g.namespace))
+	s.only(stands...)
+	s.route("new", "hosts: [new]\ndestinations: [{url: 'https://new.example.com'}]")
+	s.refused("new", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only(stands...)
+	s.withoutPolicy("b")
+	s.ready("web")
+	s.ready("new")
+}
+
+// A Secret of the gateway is a client certificate only with a policy that allows it.
+func TestAClientCertificateOfTheGatewayNeedsAPolicy(t *testing.T) {
+	g, s := newGateways(t, "egress"), sharedStory(t)
+	s.route("web", g.through("egress", "hosts: [web]\ndestinations: [{url: 'https://api.example.com', tls: {clientCertificateRef: {name: ours}}}]"))
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only()
+	s.policy("a", `[{hosts: [api.example.com], clientCertificates: [ours]}]`)
+	s.ready("web")
+	s.says("web", v1alpha1.ConditionAccepted,
+		fmt.Sprintf("The route is valid. Egress gateway %s/egress must have Secret ours beside it: requests get 503 without it.", g.namespace))
+	s.policy("a", `[{hosts: [api.example.com], clientCertificates: [theirs]}]`)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.only()
 }

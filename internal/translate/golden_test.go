@@ -23,13 +23,14 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/admission"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files from what the translation does now")
 
 // Every folder of testdata is a case that a user could read: route.yaml is the manifest, followed by what else the namespace has (Services,
-// ConfigMaps, Gateways, its labels); want.yaml is what is generated, in the order in which it is applied; status.yaml is what the route's status says about it.
+// ConfigMaps, Gateways, its labels) and the policies; want.yaml is what is generated, in the order in which it is applied; status.yaml is what the route's status says about it.
 func TestGolden(t *testing.T) {
 	judge, err := admission.New()
 	if err != nil {
@@ -72,6 +73,7 @@ func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.
 		Waypoints:         map[types.NamespacedName]*translate.Waypoint{},
 	}
 	configMaps, gateways := map[string]bool{}, map[types.NamespacedName]*translate.Waypoint{}
+	var policies policy.Policies
 	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 4096)
 	for {
 		object := &unstructured.Unstructured{}
@@ -105,9 +107,16 @@ func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.
 			gateways[types.NamespacedName{Namespace: namespaceOf(object), Name: object.GetName()}] = &facts
 		case "Namespace":
 			mesh.NamespaceLabels = object.GetLabels()
+		case "ExternalRoutePolicy":
+			policies.Put(policyOf(t, object))
 		default:
 			t.Fatalf("a case cannot hold a %s", object.GetKind())
 		}
+	}
+	scope := policies.For(route.Namespace, mesh.NamespaceLabels)
+	route, mesh.RoadPolicies = scope.Lead(route)
+	if refusal := scope.Judge(route, policy.Allow); refusal != nil && policies.Len() > 0 {
+		t.Fatalf("the policies refuse the case: %s", refusal.Message())
 	}
 	references := translate.ReferencesOf(route)
 	for _, name := range references.ConfigMaps {
@@ -117,6 +126,15 @@ func readCase(t *testing.T, judge *admission.Admission, file string) (*v1alpha1.
 		mesh.Waypoints[*key] = gateways[*key]
 	}
 	return route, mesh
+}
+
+func policyOf(t *testing.T, object *unstructured.Unstructured) *v1alpha1.ExternalRoutePolicy {
+	t.Helper()
+	p := &v1alpha1.ExternalRoutePolicy{}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, p); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func namespaceOf(object *unstructured.Unstructured) string {

@@ -42,9 +42,8 @@ var gatewayRules = map[string]rule{
 		with: withGateway, at: "destinations[0].tls.scope", good: values("Route"), bad: values("Host"), path: "egressGateway",
 		says: "egressGateway excludes tls.scope Host",
 	},
-	"an egress gateway excludes a client certificate": {
-		with: withGateway, at: "destinations[0].tls.clientCertificateRef", bad: values(parse(`{kind: Secret, name: client}`)), path: "egressGateway",
-		says: "egressGateway excludes tls.clientCertificateRef",
+	"an egress gateway may show a client certificate": {
+		with: withGateway, at: "destinations[0].tls.clientCertificateRef", good: values(parse(`{kind: Secret, name: client}`)),
 	},
 	"an egress gateway needs HTTP destinations": {
 		with: toTLS, at: "egressGateway", good: values(nil), bad: values(parse(gatewayReference)), says: "egressGateway needs http or https destinations",
