@@ -167,8 +167,8 @@ type TLS struct {
 	// +kubebuilder:validation:MaxItems=1
 	CACertificateRefs []CACertificateRef `json:"caCertificateRefs,omitempty"`
 
-	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector, or spec.egressGateway and an ExternalRoutePolicy
-	// that allows the Secret. Defaults to none.
+	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector, or an egress gateway or a waypoint and an
+	// ExternalRoutePolicy that allows the Secret. Defaults to none.
 	// +optional
 	ClientCertificateRef *ClientCertificateRef `json:"clientCertificateRef,omitempty"`
 
@@ -197,7 +197,7 @@ type CACertificateKind string
 // CACertificateConfigMap is a ConfigMap.
 const CACertificateConfigMap CACertificateKind = "ConfigMap"
 
-// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway, beside that.
+// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway or a waypoint, beside that.
 type ClientCertificateRef struct {
 	// kind is the kind of the object. Defaults to Secret.
 	// +optional

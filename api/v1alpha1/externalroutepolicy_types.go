@@ -157,7 +157,8 @@ type Allowance struct {
 	// +optional
 	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
 
-	// clientCertificates are the names of Secrets beside an egress gateway that destinations may show as client certificates, at most 16. Defaults to none.
+	// clientCertificates are the names of Secrets beside an egress gateway or a waypoint that destinations may show as client certificates, at most 16. Defaults
+	// to none.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

@@ -411,7 +411,7 @@ func TestAClientCertificateOfTheGatewayNeedsAPolicy(t *testing.T) {
 	s.policy("a", `[{hosts: [api.example.com], clientCertificates: [ours]}]`)
 	s.ready("web")
 	s.says("web", v1alpha1.ConditionAccepted,
-		fmt.Sprintf("The route is valid. Egress gateway %s/egress must have Secret ours beside it: requests get 503 without it.", g.namespace))
+		fmt.Sprintf("The route is valid. Egress gateway %s/egress shows Secret ours of its namespace: requests get 503 unless its ServiceAccount may list Secrets there.", g.namespace))
 	s.policy("a", `[{hosts: [api.example.com], clientCertificates: [theirs]}]`)
 	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
 	s.only()

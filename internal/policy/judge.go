@@ -92,7 +92,7 @@ func (s *Scope) problem(namespace string, r translate.Reach, exportTo []string, 
 			"ask the platform team for a policy that allows %s", namespace, target(r))}
 	case len(s.policies) == 0 && len(r.ClientCertificates) > 0:
 		return field.ErrorList{translate.Blocked(r.ClientCertificates[0].Path, "no ExternalRoutePolicy selects namespace %s, and a client certificate of an egress "+
-			"gateway needs one that allows it: remove clientCertificateRef, or ask the platform team", namespace)}
+			"gateway or a waypoint needs one that allows it: remove clientCertificateRef, or ask the platform team", namespace)}
 	case len(s.policies) == 0 && r.SkipsVerify != nil:
 		return field.ErrorList{translate.Blocked(r.SkipsVerify, "no ExternalRoutePolicy selects namespace %s, and insecureSkipVerify needs one that allows it: "+
 			"remove insecureSkipVerify, or ask the platform team", namespace)}
@@ -139,7 +139,7 @@ func (s *Scope) explain(namespace string, r translate.Reach, exportTo []string, 
 	}
 	for _, secret := range r.ClientCertificates {
 		if allowed = slices.DeleteFunc(allowed, func(a *allowance) bool { return !slices.Contains(a.secrets, secret.Name) }); len(allowed) == 0 {
-			return translate.Blocked(secret.Path, "client certificate %s of the egress gateway is not allowed for %s by %s", secret.Name, target(r), ask)
+			return translate.Blocked(secret.Path, "client certificate %s of the gateway is not allowed for %s by %s", secret.Name, target(r), ask)
 		}
 	}
 	for _, e := range r.Endpoints {

@@ -166,17 +166,17 @@ func TestClientCertificates(t *testing.T) {
 		"... without a policy":  {route: own},
 		"by one entry of three": {policies: []string{direct, `{allow: [{hosts: ["*.org"]}]}`, allows}, route: shows},
 		"without a policy": {
-			route: shows, want: path + "no ExternalRoutePolicy selects namespace shop, and a client certificate of an egress gateway needs one that allows it: remove " +
+			route: shows, want: path + "no ExternalRoutePolicy selects namespace shop, and a client certificate of an egress gateway or a waypoint needs one that allows it: remove " +
 				"clientCertificateRef, or ask the platform team",
 		},
 		"for another host": {
 			policies: []string{direct, `{allow: [{hosts: [b.example.org], clientCertificates: [ours]}]}`}, route: shows,
-			want: path + "client certificate ours of the egress gateway is not allowed for https://a.example.org:443 by ExternalRoutePolicy p0, p1 of namespace shop: " +
+			want: path + "client certificate ours of the gateway is not allowed for https://a.example.org:443 by ExternalRoutePolicy p0, p1 of namespace shop: " +
 				"change the route, or ask the platform team",
 		},
 		"another one": {
 			policies: []string{`{allow: [{hosts: [a.example.org], clientCertificates: [other]}]}`}, route: shows,
-			want: path + "client certificate ours of the egress gateway is not allowed for https://a.example.org:443 by ExternalRoutePolicy p0 of namespace shop: " +
+			want: path + "client certificate ours of the gateway is not allowed for https://a.example.org:443 by ExternalRoutePolicy p0 of namespace shop: " +
 				"change the route, or ask the platform team",
 		},
 	} {

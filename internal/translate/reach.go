@@ -21,7 +21,7 @@ type Reach struct {
 	Endpoints []EndpointReach
 	// SkipsVerify is the field that turns off the check of the server's certificate, nil if none does.
 	SkipsVerify *field.Path
-	// ClientCertificates are Secrets beside an egress gateway that it shows as client certificates. Those of the workloads' own namespace do not count.
+	// ClientCertificates are Secrets beside an egress gateway or a waypoint that it shows as client certificates. Those of the workloads' own namespace do not count.
 	ClientCertificates []SecretReach
 }
 
@@ -75,7 +75,7 @@ func skipsVerify(s *istio.Subset) bool {
 	return s.GetTrafficPolicy().GetTls().GetInsecureSkipVerify().GetValue()
 }
 
-// shown are the names of the Secrets of an egress gateway that a rule shows as client certificates.
+// shown are the Secrets of an egress gateway or a waypoint that a rule shows as client certificates.
 func shown(rule *networkingv1.DestinationRule) (secrets []SecretReach) {
 	for _, s := range rule.Spec.Subsets {
 		if tls := s.GetTrafficPolicy().GetTls(); tls.GetMode() == istio.ClientTLSSettings_MUTUAL && rule.Spec.WorkloadSelector == nil {
@@ -165,7 +165,7 @@ func ReachesOf(route *v1alpha1.ExternalRoute) []Reach {
 		if d.TLS != nil && d.TLS.InsecureSkipVerify {
 			reach.SkipsVerify = path.Child("tls", "insecureSkipVerify")
 		}
-		if d.TLS != nil && d.TLS.ClientCertificateRef != nil && route.Spec.EgressGateway != nil {
+		if showsCertificate(*d.Destination) && route.Spec.WorkloadSelector == nil {
 			reach.ClientCertificates = []SecretReach{{Path: path.Child("tls", "clientCertificateRef", "name"), Name: string(d.TLS.ClientCertificateRef.Name)}}
 		}
 		reaches = append(reaches, reach)

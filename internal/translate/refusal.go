@@ -75,16 +75,20 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 			strings.Join(translation.RoadPolicies, ", ")))
 	}
 	for _, secret := range translation.ClientCertificates {
-		if translation.Gateway != "" {
-			sentences = append(sentences, fmt.Sprintf("Egress gateway %s must have Secret %s beside it: requests get 503 without it.", translation.Gateway, secret))
+		if proxy := translation.proxy(); proxy != "" {
+			sentences = append(sentences, fmt.Sprintf("%s shows Secret %s of its namespace: requests get 503 unless its ServiceAccount may list Secrets there.", proxy, secret))
 			continue
 		}
 		sentences = append(sentences, fmt.Sprintf("Istio sends Secret %s only to pods whose ServiceAccount may list Secrets of the namespace: other pods get 503.",
 			secret))
 	}
 	if translation.Waypoint != "" {
-		sentences = append(sentences, fmt.Sprintf("Waypoint %s applies it to all pods in ambient mode that call its aliases, of every namespace: "+
-			"exportTo limits pods with sidecars only.", translation.Waypoint))
+		sidecars := "exportTo limits pods with sidecars only"
+		if len(translation.ClientCertificates) > 0 {
+			sidecars = "pods with sidecars do not use it"
+		}
+		sentences = append(sentences, fmt.Sprintf("Waypoint %s applies it to all pods in ambient mode that call its aliases, of every namespace: %s.",
+			translation.Waypoint, sidecars))
 	}
 	conditions := []metav1.Condition{{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted, Message: strings.Join(sentences, " "),
@@ -97,4 +101,15 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 		Message: fmt.Sprintf("tls.scope is Host: workloads of this namespace that call https://%s directly send TLS in TLS and fail. "+
 			"Use tls.scope Route to avoid it.", strings.Join(translation.HostScoped, ", https://")),
 	})
+}
+
+// proxy is the egress gateway or the waypoint in words, empty if there is neither.
+func (t *Translation) proxy() string {
+	switch {
+	case t.Gateway != "":
+		return "Egress gateway " + t.Gateway
+	case t.Waypoint != "":
+		return "Waypoint " + t.Waypoint
+	}
+	return ""
 }

@@ -50,7 +50,7 @@ func servicesFor(route *v1alpha1.ExternalRoute, aliases []alias, mesh Mesh, refu
 func aliasService(route *v1alpha1.ExternalRoute, name string) *corev1.Service {
 	objectMeta := meta(route, name)
 	protocol := aliasProtocol(route)
-	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(exportTo(route), ",")}
+	objectMeta.Annotations = map[string]string{ExportToAnnotation: strings.Join(knownTo(route), ",")}
 	attach(route, &objectMeta)
 	return &corev1.Service{
 		TypeMeta:   ServiceKind.typeMeta(),

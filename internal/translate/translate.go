@@ -229,10 +229,12 @@ func statusOf(destinations []*destination) []v1alpha1.DestinationStatus {
 	return all
 }
 
+func showsCertificate(d v1alpha1.Destination) bool { return d.TLS != nil && d.TLS.ClientCertificateRef != nil }
+
 func clientCertificates(destinations []*destination) []string {
 	var secrets []string
 	for _, d := range destinations {
-		if d.TLS != nil && d.TLS.ClientCertificateRef != nil {
+		if showsCertificate(*d.Destination) {
 			secrets = appendNew(secrets, string(d.TLS.ClientCertificateRef.Name))
 		}
 	}
@@ -259,8 +261,17 @@ func meta(route *v1alpha1.ExternalRoute, name string) metav1.ObjectMeta {
 	}
 }
 
-// exportTo is the route's exportTo and the namespace of its waypoint, in a canonical form: Istio merges objects only if theirs are written alike.
+// exportTo are the namespaces that use the route's objects: those of knownTo or, if it shows a client certificate at a waypoint, that of the waypoint alone.
+// Sidecars do not have the certificate, and would send plaintext.
 func exportTo(route *v1alpha1.ExternalRoute) []string {
+	if key := waypointOf(route); key != nil && slices.ContainsFunc(route.Spec.Destinations, showsCertificate) {
+		return []string{key.Namespace}
+	}
+	return knownTo(route)
+}
+
+// knownTo is the route's exportTo and the namespace of its waypoint, in a canonical form: Istio merges objects only if theirs are written alike.
+func knownTo(route *v1alpha1.ExternalRoute) []string {
 	namespaces := make([]string, 0, len(route.Spec.ExportTo)+1)
 	for _, n := range route.Spec.ExportTo {
 		namespaces = append(namespaces, string(n))

@@ -82,6 +82,15 @@ func checkWaypoint(route *v1alpha1.ExternalRoute, mesh Mesh, refusal *Refusal) {
 	if key == nil {
 		return
 	}
+	if key.Namespace == route.Namespace {
+		for i, d := range route.Spec.Destinations {
+			if showsCertificate(d) {
+				refusal.add(v1alpha1.ReasonInvalid, field.ErrorList{field.Invalid(
+					field.NewPath("spec", "destinations").Index(i).Child("tls", "clientCertificateRef", "name"), d.TLS.ClientCertificateRef.Name,
+					"needs a waypoint of another namespace: pods with sidecars of this one would send plaintext")})
+			}
+		}
+	}
 	waypoint, known := mesh.Waypoints[*key]
 	if !known {
 		return

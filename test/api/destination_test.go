@@ -354,7 +354,7 @@ var tlsRules = map[string]rule{
 	},
 	"a client certificate needs a workloadSelector": {
 		at: "destinations[0].tls", good: values(parse(`{}`)), bad: values(parse(`{clientCertificateRef: {name: client}}`)),
-		path: "destinations", says: "tls.clientCertificateRef needs spec.workloadSelector or spec.egressGateway: without one Istio sends plaintext",
+		path: "destinations", says: "tls.clientCertificateRef needs spec.workloadSelector, spec.egressGateway or spec.waypoint: without one Istio sends plaintext",
 	},
 	"a CA certificate is in one ConfigMap": {
 		at: "destinations[0].tls.caCertificateRefs", good: values(parse(`[{name: ca}]`), parse(`[{kind: ConfigMap, name: ca}]`)),

@@ -41,9 +41,13 @@ var waypointRules = map[string]rule{
 		with: `waypoint: {name: waypoint, namespace: infra}`, at: "destinations[0].tls", good: values(parse(`{}`), parse(`{scope: Route}`)),
 		bad: values(parse(`{scope: Host}`)), path: "destinations", says: "tls.scope Host uses the host by its real name, which a waypoint does not",
 	},
-	"a waypoint excludes client certificates": {
-		with: `waypoint: {name: waypoint, namespace: infra}`, at: "destinations[0].tls", good: values(parse(`{caCertificateRefs: [{name: ca}]}`)),
-		bad: values(parse(`{clientCertificateRef: {name: client}}`)), path: "destinations", says: "tls.clientCertificateRef excludes spec.waypoint",
+	"a waypoint may show a client certificate": {
+		with: `waypoint: {name: waypoint, namespace: infra}`, at: "destinations[0].tls",
+		good: values(parse(`{caCertificateRefs: [{name: ca}]}`), parse(`{clientCertificateRef: {name: client}}`)),
+	},
+	"... to the route's own namespace": {
+		with: `{waypoint: {name: waypoint, namespace: infra}, destinations: [{url: "https://a.example.com", tls: {clientCertificateRef: {name: client}}}]}`, at: "exportTo",
+		good: values([]any{"."}), bad: values([]any{"*"}, []any{".", "shop"}), says: "tls.clientCertificateRef at a waypoint needs exportTo",
 	},
 	"a waypoint needs destinations": {
 		with: "hosts: [www.example.com]\ndestinations: []", at: "waypoint", good: values(nil), bad: values(parse(`{name: waypoint, namespace: infra}`)),

@@ -258,6 +258,15 @@ func istioRemoved(ctx context.Context, r *run) error {
 	if err := sleep(ctx, r.upTo(3*time.Second)); err != nil {
 		return err
 	}
+	for _, name := range names { // one that is being deleted would be updated, and then be gone
+		definition := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: name + ".networking.istio.io"}}
+		if err := r.await(ctx, "the end of "+definition.Name, func(ctx context.Context) (bool, error) {
+			err := r.Get(ctx, client.ObjectKeyFromObject(definition), definition)
+			return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+		}); err != nil {
+			return err
+		}
+	}
 	definitions, err := controlplane.IstioCRDs()
 	if err != nil {
 		return err

@@ -110,44 +110,61 @@ func TestPolicyMovesANamespaceToTheGateway(t *testing.T) {
 // A destination shows a client certificate of the gateway's if a policy allows it.
 func TestPolicyAllowsAClientCertificateOfTheGateway(t *testing.T) {
 	const namespace, out = "policy-certificate", "policy-certificate-out"
-	company, err := bench.NewAuthority("the bank's")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tomorrow := time.Now().AddDate(0, 0, 1)
-	certificate, err := company.Server(tomorrow, "bank.certificate.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, key, err := company.Issue(tomorrow, "client.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bank := mesh.Serve(t, &bench.Upstream{
-		Host: "bank.certificate.example.com", Certificate: &certificate,
-		TLS: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: company.Pool()},
-	})
+	bank, secret := bankWith(t, "bank.certificate.example.com", out)
 	g := egress(t, out, "bank")
 	app := begin(t, namespace)
 	apply(t, namespace, "registry-only.yaml")
-	apply(t, namespace, "egress-certificate.yaml", "GATEWAY", reference(g), "HOST", bank.Host)
+	apply(t, namespace, "certificate.yaml", "ROAD", "egressGateway: "+reference(g), "HOST", bank.Host)
 	becomes(t, namespace, "web", "Accepted", "False NotAllowedByPolicy: ")
 	same(t, "objects", everything(t, namespace), "")
 	allow(t, namespace, bank.Host, nil)
 	ready(t, namespace)
 	refuses(t, app, "http://web/", http.StatusServiceUnavailable)
-	same(t, "requests without the Secret", len(bank.Requests()), 0)
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: out, Name: "client"},
-		Data:       map[string][]byte{"tls.crt": own, "tls.key": key, "ca.crt": company.PEM()},
+	showsAfterAll(t, app, bank, secret)
+	logged(t, g, bank.Address)
+	kept(t, app, bank)
+}
+
+// bankWith is an upstream that asks for a client certificate, and the Secret with one in a namespace, which does not exist yet.
+func bankWith(t *testing.T, host, namespace string) (*bench.Upstream, *corev1.Secret) {
+	t.Helper()
+	authority, err := bench.NewAuthority("the bank's")
+	if err != nil {
+		t.Fatal(err)
 	}
+	tomorrow := time.Now().AddDate(0, 0, 1)
+	certificate, err := authority.Server(tomorrow, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, key, err := authority.Issue(tomorrow, "client.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bank := mesh.Serve(t, &bench.Upstream{
+		Host: host, Certificate: &certificate,
+		TLS: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Pool()},
+	})
+	return bank, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "client"},
+		Data:       map[string][]byte{"tls.crt": own, "tls.key": key, "ca.crt": authority.PEM()},
+	}
+}
+
+// showsAfterAll creates the Secret that the requests of an app need.
+func showsAfterAll(t *testing.T, app *bench.App, bank *bench.Upstream, secret *corev1.Secret) {
+	t.Helper()
+	same(t, "requests without the Secret", len(bank.Requests()), 0)
 	if err := mesh.Cluster.Create(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := mesh.Cluster.Delete(context.Background(), secret); err != nil {
+			t.Error(err)
+		}
+	})
 	answers(t, app, "http://web/", bank.Host+" GET /")
 	same(t, "client certificate", last(t, bank).ClientCertificate, "client.example.com")
-	logged(t, g, bank.Address)
-	kept(t, app, bank)
 	encrypted(t, bank)
 }
 

@@ -27,6 +27,7 @@ func TestWaypoint(t *testing.T) {
 		rules(t, ambient(t, waypoint, "ambient-rules"), withWaypoint(t, "rules.yaml"))
 	})
 	t.Run("trusts a CA of the route's namespace", func(t *testing.T) { trusts(t, waypoint) })
+	t.Run("shows a client certificate of its own namespace", func(t *testing.T) { certifies(t, waypoint) })
 	t.Run("speaks HTTP/2 and WebSocket", func(t *testing.T) { speaks(t, waypoint) })
 	t.Run("joins a route that pods with sidecars use, and leaves it, and no request is lost", func(t *testing.T) { joins(t, waypoint) })
 }
@@ -133,6 +134,25 @@ func trusts(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part
 	ready(t, app.Namespace)
 	answers(t, app, "http://intranet/", host+" GET /")
 	encrypted(t, intranet)
+}
+
+func certifies(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
+	bank, secret := bankWith(t, "bank.ambient.example.com", gateways)
+	app := ambient(t, waypoint, "ambient-bank")
+	apply(t, app.Namespace, "certificate.yaml", "ROAD", "waypoint: {name: waypoint, namespace: "+gateways+"}", "HOST", bank.Host)
+	becomes(t, app.Namespace, "web", "Accepted", "False NotAllowedByPolicy: ")
+	allow(t, app.Namespace, bank.Host, nil)
+	ready(t, app.Namespace)
+	refuses(t, app, "http://web/", http.StatusServiceUnavailable)
+	showsAfterAll(t, app, bank, secret)
+	sidecar := mesh.App(t, app.Namespace, nil)
+	for range 10 {
+		if r := sidecar.Fresh(t.Context(), "http://web/"); r.Err == nil && r.Status < http.StatusInternalServerError {
+			t.Errorf("a pod with a sidecar gets %s", r)
+		}
+	}
+	same(t, "requests of the sidecar", len(bank.Requests()), 0)
+	encrypted(t, bank)
 }
 
 func speaks(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line

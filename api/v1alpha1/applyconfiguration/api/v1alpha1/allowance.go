@@ -27,7 +27,8 @@ type AllowanceApplyConfiguration struct {
 	ExportTo []apiv1alpha1.ExportNamespace `json:"exportTo,omitempty"`
 	// insecureSkipVerify allows destinations to set tls.insecureSkipVerify, with which the mesh does not verify the server. Defaults to false.
 	InsecureSkipVerify *bool `json:"insecureSkipVerify,omitempty"`
-	// clientCertificates are the names of Secrets beside an egress gateway that destinations may show as client certificates, at most 16. Defaults to none.
+	// clientCertificates are the names of Secrets beside an egress gateway or a waypoint that destinations may show as client certificates, at most 16. Defaults
+	// to none.
 	ClientCertificates []apiv1alpha1.ObjectName `json:"clientCertificates,omitempty"`
 }
 

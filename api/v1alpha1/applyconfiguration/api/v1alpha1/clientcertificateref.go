@@ -11,7 +11,7 @@ import (
 // ClientCertificateRefApplyConfiguration represents a declarative configuration of the ClientCertificateRef type for use
 // with apply.
 //
-// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway, beside that.
+// ClientCertificateRef refers to an object with a client certificate, in the route's namespace or, with an egress gateway or a waypoint, beside that.
 type ClientCertificateRefApplyConfiguration struct {
 	// kind is the kind of the object. Defaults to Secret.
 	Kind *apiv1alpha1.ClientCertificateKind `json:"kind,omitempty"`

@@ -50,8 +50,8 @@ type ExternalRouteSpecApplyConfiguration struct {
 	// Defaults to that of the ExternalRoutePolicies of the namespace, or none.
 	EgressGateway *GatewayReferenceApplyConfiguration `json:"egressGateway,omitempty"`
 	// waypoint is the Gateway of the waypoint that applies the route to pods in ambient mode. The Gateway must be of class istio-waypoint. The route then
-	// needs aliases, and excludes workloadSelector, tls.scope Host and tls.clientCertificateRef. The generated objects are exported to the namespace of the
-	// waypoint, too. Defaults to none: pods use the route through their sidecars.
+	// needs aliases, and excludes workloadSelector and tls.scope Host. The generated objects are exported to the namespace of the waypoint, too, and with
+	// tls.clientCertificateRef to no other one. Defaults to none: pods use the route through their sidecars.
 	Waypoint *GatewayReferenceApplyConfiguration `json:"waypoint,omitempty"`
 	// suspend stops the operator from writing generated objects. It still writes the status. Defaults to false.
 	Suspend *bool `json:"suspend,omitempty"`

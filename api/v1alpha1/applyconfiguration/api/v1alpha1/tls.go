@@ -22,8 +22,8 @@ type TLSApplyConfiguration struct {
 	SubjectAltNames []apiv1alpha1.TLSName `json:"subjectAltNames,omitempty"`
 	// caCertificateRefs refers to the CA certificates that the mesh trusts, at most one object. Defaults to the root certificates in the sidecar's image.
 	CACertificateRefs []CACertificateRefApplyConfiguration `json:"caCertificateRefs,omitempty"`
-	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector, or spec.egressGateway and an ExternalRoutePolicy
-	// that allows the Secret. Defaults to none.
+	// clientCertificateRef refers to the client certificate for mutual TLS. It needs spec.workloadSelector, or an egress gateway or a waypoint and an
+	// ExternalRoutePolicy that allows the Secret. Defaults to none.
 	ClientCertificateRef *ClientCertificateRefApplyConfiguration `json:"clientCertificateRef,omitempty"`
 	// insecureSkipVerify turns off the check of the server's certificate, so that anybody on the way can read and change what is sent. It needs an
 	// ExternalRoutePolicy that allows it. Defaults to false.
