@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,6 +105,17 @@ func (p *Policies) Leading(asked func(v1alpha1.GatewayReference) bool) Selects {
 	}
 }
 
+// Selectors returns which namespaces each policy selects, by its name.
+func (p *Policies) Selectors() map[string]Selects {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	selectors := make(map[string]Selects, len(p.all))
+	for name, one := range p.all {
+		selectors[name] = one.selects
+	}
+	return selectors
+}
+
 func (p *policy) selects(namespace map[string]string) bool {
 	return p != nil && p.selector.Matches(labels.Set(namespace))
 }
@@ -168,11 +180,16 @@ func (p *Policies) For(namespace string, has map[string]string) *Scope {
 	if known := p.scopes[namespace]; known != nil && maps.Equal(known.labels, has) {
 		return known
 	}
-	scope := &Scope{labels: has, exact: map[string][]*allowance{}, wildcards: map[string][]*allowance{}}
-	for _, name := range slices.Sorted(maps.Keys(p.all)) {
-		if one := p.all[name]; one.selects(has) {
-			scope.add(one)
+	var selecting []*policy
+	for _, one := range p.all {
+		if one.selects(has) {
+			selecting = append(selecting, one)
 		}
+	}
+	slices.SortFunc(selecting, func(a, b *policy) int { return strings.Compare(a.name, b.name) })
+	scope := &Scope{labels: has, exact: map[string][]*allowance{}, wildcards: map[string][]*allowance{}}
+	for _, one := range selecting {
+		scope.add(one)
 	}
 	if p.scopes == nil {
 		p.scopes = map[string]*Scope{}

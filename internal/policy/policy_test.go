@@ -244,6 +244,55 @@ func TestAScopeIsNeverStale(t *testing.T) {
 	}
 }
 
+// With 1,000 policies and 10,000 routes, every selector is matched once with the labels of a namespace, however many routes that has, and again only for
+// the namespaces that a change concerns.
+func TestHowOftenSelectorsAreMatched(t *testing.T) {
+	const policies, namespaces, teams, routes = 1000, 1000, 100, 10
+	all, matches := &policy.Policies{}, 0
+	team := func(i int) map[string]string { return map[string]string{"team": fmt.Sprint("t", i%teams)} }
+	put := func(i int, host string) {
+		all.Put(policyOf(t, fmt.Sprint("p", i), fmt.Sprintf(`{namespaceSelector: {matchLabels: {team: t%d}}, allow: [{hosts: [%s]}]}`, i%teams, host)))
+		all.Count(&matches)
+	}
+	labels := map[string]map[string]string{}
+	for i := range namespaces {
+		labels[fmt.Sprint("n", i)] = team(i)
+	}
+	for i := range policies {
+		put(i, "api.stripe.com")
+	}
+	route := routeOf(t, `{hosts: [web], destinations: [{url: "https://api.stripe.com"}]}`)
+	for _, step := range []struct {
+		name               string
+		change             func()
+		byChange, byPasses int
+	}{
+		{"every route is judged for the first time", func() {}, 0, namespaces * policies},
+		{"every route is judged again", func() {}, 0, 0},
+		{"the labels of a namespace change", func() { labels["n7"] = team(8) }, 0, policies},
+		{"a policy changes", func() { put(7, "other.example.com") }, namespaces, (namespaces/teams - 1) * policies},
+		{"a policy goes", func() { all.Delete("p8") }, namespaces, (namespaces/teams + 1) * (policies - 1)},
+		{"a namespace goes", func() {
+			delete(labels, "n7")
+			all.Forget("n7")
+		}, 0, 0},
+	} {
+		matches = 0
+		step.change()
+		byChange := matches
+		for name, has := range labels {
+			for range routes {
+				if refusal := all.For(name, has).Judge(route, policy.Deny); refusal != nil {
+					t.Fatalf("%s: %v", step.name, refusal)
+				}
+			}
+		}
+		if diff := cmp.Diff([]int{step.byChange, step.byPasses}, []int{byChange, matches - byChange}); diff != "" {
+			t.Errorf("%s: matches by the change and by the passes\n%s", step.name, diff)
+		}
+	}
+}
+
 // Matching agrees with a second implementation, which splits names into labels and tries every entry.
 func FuzzHosts(f *testing.F) {
 	f.Add("api.stripe.com", "*.stripe.com", "stripe.com")
