@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -86,6 +87,45 @@ func (c *Cluster) Policy(ctx context.Context, name string) (*v1alpha1.ExternalRo
 		return nil, client.IgnoreNotFound(err)
 	}
 	return found, nil
+}
+
+// PolicyUse is how much a policy concerns.
+type PolicyUse struct {
+	// Namespaces are those of the cluster that it selects.
+	Namespaces int
+	// Routes are those of this operator in these namespaces.
+	Routes int
+}
+
+// PolicyUses returns how much each policy concerns, by its name, and nothing unless policies and namespaces are known.
+func (c *Cluster) PolicyUses(ctx context.Context) (map[string]PolicyUse, error) {
+	if c.policyObjects == nil || !c.policyObjects.known().Known || !c.namespaces.known().Known {
+		return nil, nil
+	}
+	namespaces := metadataListOf("Namespace")
+	if err := c.cache.List(ctx, namespaces, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	routes, err := c.routes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	routesIn := map[string]int{}
+	for i := range routes {
+		routesIn[routes[i].Namespace]++
+	}
+	uses := map[string]PolicyUse{}
+	for name, selects := range c.policies.Selectors() {
+		var use PolicyUse
+		for i := range namespaces.Items {
+			if n := &namespaces.Items[i]; selects(n.Labels) {
+				use.Namespaces++
+				use.Routes += routesIn[n.Name]
+			}
+		}
+		uses[name] = use
+	}
+	return uses, nil
 }
 
 func (c *Cluster) readPolicies(life context.Context, api client.Reader) *metadata {
