@@ -17,6 +17,7 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/cluster"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -31,14 +32,20 @@ var (
 	conflictDesc = prometheus.NewDesc("externalroute_routes_in_conflict",
 		"Routes that are not accepted because of a conflicting object, by reason.",
 		[]string{"reason"}, nil)
+	policyNamespacesDesc = prometheus.NewDesc("externalroute_policy_namespaces",
+		"Namespaces that an ExternalRoutePolicy selects. 0 is a policy without effect.",
+		[]string{"policy"}, nil)
+	policyRoutesDesc = prometheus.NewDesc("externalroute_policy_routes",
+		"Routes in the namespaces that an ExternalRoutePolicy selects, of those that this operator serves.",
+		[]string{"policy"}, nil)
 )
 
 // metrics are those of the operator, beside controller-runtime's. Only the leader exposes them, or each replica would count.
 type metrics struct {
 	cache cache.Cache
 	clock clock.PassiveClock
-	// generated is how many objects belong to the routes, by kind.
-	generated func(context.Context) (map[string]int, error)
+	// counts are those of a cluster.
+	counts counts
 
 	applies    *prometheus.CounterVec
 	programmed prometheus.Histogram
@@ -48,17 +55,23 @@ type metrics struct {
 	edits map[types.UID]edit
 }
 
+// counts tell how many objects belong to the routes, by kind, and how much each policy concerns, by name.
+type counts interface {
+	Generated(ctx context.Context) (map[string]int, error)
+	PolicyUses(ctx context.Context) (map[string]cluster.PolicyUse, error)
+}
+
 // edit is a generation of a route, and when it was first seen.
 type edit struct {
 	generation int64
 	seen       time.Time
 }
 
-func newMetrics(routes cache.Cache, generated func(context.Context) (map[string]int, error), c clock.PassiveClock) *metrics {
+func newMetrics(routes cache.Cache, counted counts, c clock.PassiveClock) *metrics {
 	m := &metrics{
-		cache:     routes,
-		generated: generated,
-		clock:     c,
+		cache:  routes,
+		counts: counted,
+		clock:  c,
 		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "externalroute_applies_total",
 			Help: "Writes of generated objects, by kind and result. An object that is in sync is not written.",
@@ -167,7 +180,7 @@ func (m *metrics) lost(object any) {
 
 // Describe names the metrics.
 func (m *metrics) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{conditionDesc, managedDesc, conflictDesc} {
+	for _, desc := range []*prometheus.Desc{conditionDesc, managedDesc, conflictDesc, policyNamespacesDesc, policyRoutesDesc} {
 		descs <- desc
 	}
 	m.applies.Describe(descs)
@@ -180,11 +193,11 @@ func (m *metrics) Collect(collected chan<- prometheus.Metric) {
 	m.programmed.Collect(collected)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a cache that goes as its kind does
 	defer cancel()
-	counts, err := m.generated(ctx)
-	for kind, count := range counts {
+	generated, err := m.counts.Generated(ctx)
+	for kind, count := range generated {
 		collected <- gauge(managedDesc, count, kind)
 	}
-	if err := errors.Join(err, m.collectRoutes(ctx, collected)); err != nil {
+	if err := errors.Join(err, m.collectRoutes(ctx, collected), m.collectPolicies(ctx, collected)); err != nil {
 		// The other metrics are worth more than a scrape that fails as a whole.
 		ctrl.Log.WithName("metrics").Error(err, "Failed to collect metrics")
 	}
@@ -209,6 +222,15 @@ func (m *metrics) collectRoutes(ctx context.Context, collected chan<- prometheus
 		collected <- gauge(conflictDesc, count, reason)
 	}
 	return nil
+}
+
+func (m *metrics) collectPolicies(ctx context.Context, collected chan<- prometheus.Metric) error {
+	uses, err := m.counts.PolicyUses(ctx)
+	for policy, use := range uses {
+		collected <- gauge(policyNamespacesDesc, use.Namespaces, policy)
+		collected <- gauge(policyRoutesDesc, use.Routes, policy)
+	}
+	return err
 }
 
 func gauge(desc *prometheus.Desc, value int, labels ...string) prometheus.Metric {

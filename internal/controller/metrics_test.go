@@ -104,6 +104,24 @@ func TestConflictsAreCountedByReason(t *testing.T) {
 	conflicts(0)
 }
 
+// A policy that selects no namespace is visible, and so is one that concerns no route.
+func TestPoliciesAreCountedByWhatTheySelect(t *testing.T) {
+	s := sharedStory(t)
+	s.policyFor("a", "namespaceSelector: {matchLabels: {istio-team: counted}}")
+	s.exposesPolicy("that the policy selects no namespace", map[string]float64{"namespaces": 0, "routes": 0})
+	s.label(map[string]string{"istio-team": "counted"})
+	s.exposesPolicy("its namespace, which has no routes", map[string]float64{"namespaces": 1, "routes": 0})
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonNotAllowedByPolicy)
+	s.exposesPolicy("its route", map[string]float64{"namespaces": 1, "routes": 1})
+	s.exposes("the refusal", map[string]string{
+		"Accepted": "False NotAllowedByPolicy", "Programmed": "False NotAccepted", "Ready": "False NotAllowedByPolicy", "Stalled": "True NotAllowedByPolicy",
+		"MeshEnrolled": "False NamespaceNotEnrolled",
+	})
+	s.withoutPolicy("a")
+	s.exposesPolicy("nothing of a policy that is gone", map[string]float64{})
+}
+
 // Other stories edit at the same time: TestTheStopwatch counts exactly.
 func TestEditsAreTimedUntilTheirObjectsStand(t *testing.T) {
 	s := sharedStory(t)
@@ -167,9 +185,11 @@ func TestMetricsEndWithTheirManager(t *testing.T) {
 
 func TestMetricsAreNamedAsPrometheusAsks(t *testing.T) {
 	s := sharedStory(t)
+	s.policy("a", allowsExample)
 	s.route("web", simple)
 	s.ready("web")
 	s.exposes("a route", healthy)
+	s.exposesPolicy("its policy", map[string]float64{"namespaces": 1, "routes": 1})
 	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families(t)))).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Error(err, problems)
@@ -182,14 +202,18 @@ var examples = map[string]string{
 	"externalroute_managed_objects":            `sum by (kind) (externalroute_managed_objects)`,
 	"externalroute_applies_total":              `sum by (kind, result) (rate(externalroute_applies_total[5m]))`,
 	"externalroute_routes_in_conflict":         `sum by (reason) (externalroute_routes_in_conflict)`,
+	"externalroute_policy_namespaces":          `max by (policy) (externalroute_policy_namespaces)`,
+	"externalroute_policy_routes":              `sum by (policy) (externalroute_policy_routes)`,
 	"externalroute_edit_to_programmed_seconds": `histogram_quantile(0.95, sum by (le) (rate(externalroute_edit_to_programmed_seconds_bucket[5m])))`,
 }
 
 func TestMetricsPageListsEveryMetric(t *testing.T) {
 	s := sharedStory(t)
+	s.policy("a", allowsExample)
 	s.route("web", simple)
 	s.ready("web")
 	s.exposes("a route", healthy)
+	s.exposesPolicy("its policy", map[string]float64{"namespaces": 1, "routes": 1})
 	const name = "../../docs/metrics.md"
 	page := template.Must(template.New("metrics.md.tmpl").Funcs(template.FuncMap{
 		"lower": func(m *dto.MetricFamily) string { return strings.ToLower(m.GetType().String()) },
@@ -250,6 +274,26 @@ func (s *story) exposes(what string, want map[string]string) {
 				values := labelsOf(m, (*dto.LabelPair).GetValue) // condition, name, namespace, reason, status
 				if values[2] == s.namespace {
 					got[values[0]] = values[4] + " " + values[3]
+				}
+			}
+		}
+		return cmp.Diff(want, got)
+	})
+}
+
+// exposesPolicy waits until what the story's policy a selects, as metrics, is this.
+func (s *story) exposesPolicy(what string, want map[string]float64) {
+	s.Helper()
+	s.until("the metrics should expose "+what, func() string {
+		got := map[string]float64{}
+		for _, counted := range []string{"namespaces", "routes"} {
+			f, found := families(s.T)["externalroute_policy_"+counted]
+			if !found {
+				continue // there is no policy at all
+			}
+			for _, m := range f.Metric {
+				if m.Label[0].GetValue() == s.namespace+"-a" {
+					got[counted] = m.Gauge.GetValue()
 				}
 			}
 		}

@@ -35,7 +35,7 @@ func setup(ctx context.Context, mgr manager.Manager, options Options, c clock.Pa
 		clock:    c,
 		options:  options,
 		states:   &states{routes: map[types.NamespacedName]*state{}},
-		metrics:  newMetrics(mgr.GetCache(), watched.Generated, c),
+		metrics:  newMetrics(mgr.GetCache(), watched, c),
 	}
 	built, err := builder.ControllerManagedBy(mgr).
 		Named("externalroute").
