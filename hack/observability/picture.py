@@ -63,17 +63,20 @@ def draw_stat(axes, panel, results):
 
 def draw_table(axes, panel, results):
     """What stood in the table at its fullest moment."""
+    options = next(t["options"] for t in panel["transformations"] if t["id"] == "organize")
+    columns = sorted(options["indexByName"], key=options["indexByName"].get)
     at = {}
-    for _, series in answers(panel, results):
-        for moment, _ in numbers(series):
-            at.setdefault(moment, []).append(series["metric"])
+    for target, matrix in zip(panel["targets"], results[panel["title"]]):
+        for series in matrix:
+            for moment, value in numbers(series):
+                row = at.setdefault(moment, {}).setdefault(frozenset(series["metric"].items()), dict(series["metric"]))
+                row["Value #" + target["refId"]] = f"{value:g}"
     moment = max(at, key=lambda m: (len(at[m]), m))
-    columns = ["namespace", "name", "status", "reason"]
     for column, name in enumerate(columns):
-        axes.text(column * 0.25, 0.95, name, fontsize=8.5, fontweight="bold", color=FAINT, va="top")
-    for row, metric in enumerate(sorted(at[moment], key=lambda m: (m["namespace"], m["name"]))[:9]):
+        axes.text(column / len(columns), 0.95, options.get("renameByName", {}).get(name, name), fontsize=8.5, fontweight="bold", color=FAINT, va="top")
+    for line, row in enumerate(sorted(at[moment].values(), key=lambda r: [r[name] for name in columns])[:9]):
         for column, name in enumerate(columns):
-            axes.text(column * 0.25, 0.84 - row * 0.095, metric[name], fontsize=8.5, color=INK, va="top")
+            axes.text(column / len(columns), 0.84 - line * 0.095, row[name], fontsize=8.5, color=INK, va="top")
     axes.axis("off")
 
 

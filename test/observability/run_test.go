@@ -156,6 +156,7 @@ func (b *bench) gone(t *testing.T) {
 func (b *bench) alerts(t *testing.T) {
 	want := map[string]string{
 		"ExternalRouteInConflict": "pending", "ExternalRouteNotReady": "pending", // they wait for their minutes
+		"ExternalRouteNotAllowedByPolicy": "pending", "ExternalRoutePolicySelectsNothing": "pending",
 		"ExternalRouteOperatorDown": "inactive", "ExternalRouteNoLeader": "inactive", "ExternalRouteTwoLeaders": "inactive",
 	}
 	b.until("the alerts should be "+fmt.Sprint(want), func() string {

@@ -23,6 +23,7 @@ func (b *bench) tell() {
 	b.newRoutes()
 	b.moves()
 	b.mistakes()
+	b.policies()
 	b.refusals()
 	b.succession()
 	b.cleanUp()
@@ -66,6 +67,23 @@ func (b *bench) mistakes() {
 	b.route("billing", "waits", "https://waits.example.com", "serviceCreationPolicy: Never")
 	b.becomes("billing", "waits", v1alpha1.ReasonServiceMissing)
 	b.answers(`count(externalroute_condition{condition="Ready", reason=~"Invalid|HostConflict|NameConflict|ServiceMissing"})`, 4)
+}
+
+// policies are one that does not allow a route, and one that selects no namespace.
+func (b *bench) policies() {
+	b.Helper()
+	b.apply("{apiVersion: v1, kind: Namespace, metadata: {name: vault, labels: {team: vault}}}")
+	b.apply("{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoutePolicy, metadata: {name: vault}, " +
+		"spec: {namespaceSelector: {matchLabels: {team: vault}}, allow: [{hosts: ['*.example.com']}]}}")
+	b.apply("{apiVersion: networking.externalroute.io/v1alpha1, kind: ExternalRoutePolicy, metadata: {name: misspelt}, " +
+		"spec: {namespaceSelector: {matchLabels: {team: vualt}}}}")
+	b.route("vault", "allowed", "https://vault.example.com", "")
+	b.becomes("vault", "allowed", v1alpha1.ReasonProgrammed)
+	b.route("vault", "barred", "https://vault.example.org", "")
+	b.becomes("vault", "barred", v1alpha1.ReasonNotAllowedByPolicy)
+	b.answers(`externalroute_policy_routes{policy="vault"}`, 2)
+	b.answers(`externalroute_policy_namespaces == 0`, 0)
+	b.answers(`count(externalroute_condition{condition="Accepted", status="False", reason="NotAllowedByPolicy"})`, 1)
 }
 
 // refusals are writes that a policy of the cluster forbids for a while.
