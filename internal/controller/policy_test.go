@@ -191,6 +191,10 @@ func TestAPolicyConcernsTheRoutesOfItsNamespaces(t *testing.T) {
 	if writes := other.rest(); len(writes) > 0 {
 		t.Errorf("the labels of another namespace took writes: %v", writes)
 	}
+	path := "/apis/" + v1alpha1.SchemeGroupVersion.String() + "/externalroutepolicies/" + s.namespace + "-team/status"
+	if writes := s.requests.to(path); len(writes) != 1 {
+		t.Errorf("the status of the policy took %v", writes)
+	}
 }
 
 // Unverified TLS needs a policy that allows it, also where no policy selects the namespace.
