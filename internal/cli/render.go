@@ -21,6 +21,7 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/admission"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -28,7 +29,8 @@ const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML,
 
 No cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
 Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps and waypoints are taken to exist. A Namespace in
-the input gives its labels. Owner references, which only a cluster can give, are left out.
+the input gives its labels. ExternalRoutePolicies in the input limit the routes and set their egress gateway; without any, every route is allowed. Owner
+references, which only a cluster can give, are left out.
 
 Exits with 1 when a route is refused, after naming the fields; the other routes are printed all the same.`
 
@@ -80,6 +82,10 @@ func (r *render) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	policies, err := policiesOf(manifests)
+	if err != nil {
+		return err
+	}
 	var mistakes []error
 	found := false
 	printer := &printers.YAMLPrinter{}
@@ -89,7 +95,7 @@ func (r *render) run(ctx context.Context) error {
 		}
 		found = true
 		mesh := translate.Mesh{ClusterDomain: r.clusterDomain, Services: services, NamespaceLabels: namespaceLabels(manifests, manifest.GetNamespace())}
-		objects, err := r.translate(ctx, judge, manifest, mesh)
+		objects, err := r.translate(ctx, judge, policies, manifest, mesh)
 		if err != nil {
 			mistakes = append(mistakes, err)
 			continue
@@ -152,18 +158,39 @@ func servicesOf(manifests []*unstructured.Unstructured) (map[types.NamespacedNam
 	return services, nil
 }
 
+// policiesOf are the ExternalRoutePolicies of the input.
+func policiesOf(manifests []*unstructured.Unstructured) (*policy.Policies, error) {
+	policies := &policy.Policies{}
+	for _, manifest := range manifests {
+		if manifest.GroupVersionKind() != v1alpha1.SchemeGroupVersion.WithKind("ExternalRoutePolicy") {
+			continue
+		}
+		one := &v1alpha1.ExternalRoutePolicy{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(manifest.Object, one); err != nil {
+			return nil, fmt.Errorf("read ExternalRoutePolicy %s: %w", manifest.GetName(), err)
+		}
+		policies.Put(one)
+	}
+	return policies, nil
+}
+
 // namespaceLabels are those of a namespace of the input, nil if it is not there.
 func namespaceLabels(manifests []*unstructured.Unstructured, name string) map[string]string {
 	for _, manifest := range manifests {
 		if manifest.GroupVersionKind() == corev1.SchemeGroupVersion.WithKind("Namespace") && manifest.GetName() == name {
-			return manifest.GetLabels()
+			labels := maps.Clone(manifest.GetLabels())
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			labels[corev1.LabelMetadataName] = name // as the API server does
+			return labels
 		}
 	}
 	return nil
 }
 
 func (r *render) translate(
-	ctx context.Context, judge *admission.Admission, manifest *unstructured.Unstructured, mesh translate.Mesh,
+	ctx context.Context, judge *admission.Admission, policies *policy.Policies, manifest *unstructured.Unstructured, mesh translate.Mesh,
 ) (translate.Objects, error) {
 	name := manifest.GetNamespace() + "/" + manifest.GetName()
 	if got, served := manifest.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
@@ -172,6 +199,13 @@ func (r *render) translate(
 	route, problems := judge.Admit(ctx, manifest)
 	if len(problems) > 0 {
 		return nil, refused(name, v1alpha1.ReasonInvalid, problems)
+	}
+	if policies.Len() > 0 {
+		scope := policies.For(route.Namespace, mesh.NamespaceLabels)
+		route, mesh.RoadPolicies = scope.Lead(route)
+		if denied := scope.Judge(route, policy.Allow); denied != nil {
+			return nil, refused(name, denied.Reason, denied.Problems)
+		}
 	}
 	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
 		mesh.Services = withAliases(route, mesh.Services)

@@ -54,6 +54,18 @@ spec:
   destinations: [{url: "https://api.example.com"}]
 `
 
+const allowsOther = `
+---
+apiVersion: networking.externalroute.io/v1alpha1
+kind: ExternalRoutePolicy
+metadata: {name: other}
+spec: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}, allow: [{hosts: [other.example.com]}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default}
+`
+
 func TestRender(t *testing.T) {
 	bad := strings.ReplaceAll(strings.ReplaceAll(good, "name: web", "name: bad"), "https://api.example.com", "https://10.0.0.1")
 	for sentence, c := range map[string]struct {
@@ -67,6 +79,8 @@ func TestRender(t *testing.T) {
 		"a manifest without a namespace goes to that of the flag":      {stdin: good, args: []string{"-n", "shop"}, out: []string{"namespace: shop"}},
 		"a manifest's own namespace stays":                             {stdin: strings.ReplaceAll(good, "{name: web}", "{name: web, namespace: own}"), args: []string{"-n", "own"}, out: []string{"namespace: own"}},
 		"a mistake is reported with its field and exits with an error": {stdin: bad, fails: true, problems: []string{"default/bad", "spec.destinations[0].url"}},
+		"a policy of the input refuses a route":                        {stdin: good + allowsOther, fails: true, problems: []string{"(NotAllowedByPolicy)", "allows https://other.example.com:443"}},
+		"... and none of a namespace that it does not select":          {stdin: good + allowsOther, args: []string{"-n", "shop"}, out: []string{"kind: VirtualService"}},
 		"the good one of two is printed all the same":                  {stdin: good + "---" + bad, fails: true, out: []string{"kind: VirtualService"}, problems: []string{"default/bad"}},
 		"an unknown field is a mistake":                                {stdin: good + "  host: web\n", fails: true, problems: []string{"spec.host", "unknown field"}},
 		"what only the translation can say is a mistake, too": {

@@ -229,7 +229,9 @@ func statusOf(destinations []*destination) []v1alpha1.DestinationStatus {
 	return all
 }
 
-func showsCertificate(d v1alpha1.Destination) bool { return d.TLS != nil && d.TLS.ClientCertificateRef != nil }
+func showsCertificate(d v1alpha1.Destination) bool {
+	return d.TLS != nil && d.TLS.ClientCertificateRef != nil
+}
 
 func clientCertificates(destinations []*destination) []string {
 	var secrets []string
