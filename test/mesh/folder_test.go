@@ -67,17 +67,24 @@ func readFolders(t *testing.T) []*folder {
 
 func readFolder(t *testing.T, path string) *folder {
 	t.Helper()
+	var policy struct {
+		Spec struct {
+			EgressGateway *egressRef `json:"egressGateway"`
+		} `json:"spec"`
+	}
 	f := &folder{name: filepath.Base(path), generated: readObjects(t, filepath.Join(path, "want.yaml"))}
 	for _, object := range readObjects(t, filepath.Join(path, "route.yaml")) {
-		if object.GetKind() != "ExternalRoute" {
+		switch object.GetKind() {
+		case "ExternalRoute":
+			readYAML(t, jsonOf(t, object), &f.route)
+		case "ExternalRoutePolicy":
+			readYAML(t, jsonOf(t, object), &policy)
+		default:
 			f.existing = append(f.existing, object)
-			continue
 		}
-		raw, err := object.MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
-		readYAML(t, raw, &f.route)
+	}
+	if f.route.Spec.EgressGateway == nil {
+		f.route.Spec.EgressGateway = policy.Spec.EgressGateway
 	}
 	f.route.fillIn()
 	f.addGateway(t)
@@ -91,6 +98,15 @@ func readFolder(t *testing.T, path string) *folder {
 	}
 	readYAML(t, readFile(t, filepath.Join(path, "calls.yaml")), &f.calls)
 	return f
+}
+
+func jsonOf(t *testing.T, object *unstructured.Unstructured) []byte {
+	t.Helper()
+	raw, err := object.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func readObjects(t *testing.T, file string) []*unstructured.Unstructured {
