@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copies into the chart what is written elsewhere: the CRDs, the roles, the alerts and the dashboard; and makes its README from values.yaml.
+# Copies into the chart what is written elsewhere: the CRDs, the roles, lockdown, the alerts and the dashboard; and makes its README from values.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,9 +12,10 @@ copy() {
   cp "$1" "$target"
 }
 
-rm -rf charts/externalroute/files/crds charts/externalroute/files/rbac
+rm -rf charts/externalroute/files/{crds,rbac,lockdown}
 for file in config/crd/bases/*.yaml; do copy "$file" "crds/${file##*/}"; done
 for file in config/rbac/*role.yaml config/rbac/metrics_reader_role.yaml; do copy "$file" "rbac/${file##*/}"; done
+for file in policy.yaml binding.yaml; do copy "config/lockdown/$file" "lockdown/$file"; done
 copy config/prometheus/alerts.yaml alerts.yaml
 copy config/grafana/externalroute.json dashboard.json
 go tool -modfile=hack/tools/chart/go.mod helm-docs --chart-search-root=charts --badge-style=flat --log-level=warning
