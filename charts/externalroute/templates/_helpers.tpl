@@ -61,6 +61,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- toYaml $rules }}
 {{- end }}
 
+{{- define "externalroute.lockdown" -}}
+{{- printf "%s-lockdown" (include "externalroute.fullname" .) }}
+{{- end }}
+
 {{- define "externalroute.subject" -}}
 - kind: ServiceAccount
   name: {{ include "externalroute.serviceAccount" . }}
