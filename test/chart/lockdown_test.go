@@ -133,6 +133,9 @@ func (c *cluster) isLockedDown(t *testing.T, object *unstructured.Unstructured) 
 	message := "ValidatingAdmissionPolicy 'externalroute-lockdown' with binding 'externalroute-lockdown' denied request: developer may not write a " +
 		object.GetKind() + " in namespace shop, which is locked down: only ExternalRoutes lead outside. Write an ExternalRoute, or ask the platform team " +
 		"for an exception (lockdown.users, lockdown.groups or lockdown.serviceAccounts of the operator's chart)"
+	if guide := string(read(t, "docs/guides/lockdown.md")); object.GetKind() == "ServiceEntry" && !strings.Contains(guide, message) {
+		t.Errorf("the guide does not show the message: %s", message)
+	}
 	for how, err := range c.writes(t, developers, in("shop", object)) {
 		if !apierrors.IsForbidden(err) || !strings.HasSuffix(err.Error(), message) {
 			t.Errorf("%s: %v, want: %s", how, err, message)
@@ -226,6 +229,9 @@ func (c *cluster) operatorWorksUnderLockdown(t *testing.T) {
 	edit := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"hosts":["evil.example.com"]}}`))
 	if err := c.as(t, developer).Patch(t.Context(), entry.DeepCopy(), edit); !apierrors.IsForbidden(err) {
 		t.Errorf("a developer edits a generated object: %v", err)
+	}
+	if err := c.as(t, developer).Status().Patch(t.Context(), entry.DeepCopy(), edit); err != nil || !cmp.Equal(spec, current().Object["spec"]) {
+		t.Errorf("a status configures the mesh: %v", err)
 	}
 	if err := c.as(t, "alice").Patch(t.Context(), entry.DeepCopy(), edit); err != nil {
 		t.Fatal(err)
