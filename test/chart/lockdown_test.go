@@ -346,7 +346,8 @@ func (c *cluster) secondRelease(t *testing.T) {
 	c.kubectl(t, "wait", "--namespace=shop", "--for=condition=Ready", "--timeout=5m", "externalroute/second")
 }
 
-// The component of config gives the same as the chart's one value, and follows the ServiceAccount of the layer below.
+// The component of config gives the same as the chart's one value, and follows the ServiceAccount of the layer below. Its files as they stand are for
+// config/default.
 func TestLockdownOfConfigIsThatOfTheChart(t *testing.T) {
 	folder := t.TempDir()
 	if err := os.CopyFS(filepath.Join(folder, "config"), os.DirFS(root+"/config")); err != nil {
@@ -362,12 +363,17 @@ func TestLockdownOfConfigIsThatOfTheChart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	files := append(objects(t, read(t, "config/lockdown/policy.yaml")), objects(t, read(t, "config/lockdown/binding.yaml"))...)
 	for layer, args := range map[string][]string{
+		"files":         {"--namespace=externalroute-system"},
 		"locked":        {"--namespace=externalroute-system"},
 		"renamedLocked": {"--namespace=egress", "--set=serviceAccount.name=our-externalroute"},
 	} {
 		want := objects(t, render(t, append(args, "--set=lockdown.enabled=true")...))
-		got := objects(t, kustomize(t, filepath.Join(folder, layer)))
+		got := files
+		if layer != "files" {
+			got = objects(t, kustomize(t, filepath.Join(folder, layer)))
+		}
 		for _, kind := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
 			if diff := cmp.Diff(find(t, want, kind, "externalroute-lockdown").Object["spec"], find(t, got, kind, "externalroute-lockdown").Object["spec"]); diff != "" {
 				t.Errorf("%s: chart (-) and config (+):\n%s", layer, diff)
