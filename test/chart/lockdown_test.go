@@ -130,7 +130,7 @@ func (c *cluster) isLockedDown(t *testing.T, object *unstructured.Unstructured) 
 	); err != nil {
 		t.Fatal(err)
 	}
-	message := "ValidatingAdmissionPolicy 'externalroute-lockdown' with binding 'externalroute-lockdown' denied request: developer may not write a " +
+	message := "ValidatingAdmissionPolicy 'externalroute-lockdown' with binding 'externalroute-lockdown' denied request: developer may not write objects of kind " +
 		object.GetKind() + " in namespace shop, which is locked down: only ExternalRoutes lead outside. Write an ExternalRoute, or ask the platform team " +
 		"for an exception (lockdown.users, lockdown.groups or lockdown.serviceAccounts of the operator's chart)"
 	if guide := string(read(t, "docs/guides/lockdown.md")); object.GetKind() == "ServiceEntry" && !strings.Contains(guide, message) {
@@ -339,7 +339,7 @@ func (c *cluster) secondRelease(t *testing.T) {
 		}
 		ready := meta.FindStatusCondition(route.Status.Conditions, v1alpha1.ConditionReady)
 		return ready != nil && ready.Reason == v1alpha1.ReasonApplyFailed &&
-			strings.Contains(ready.Message, "system:serviceaccount:operators:second-externalroute may not write a ")
+			strings.Contains(ready.Message, "system:serviceaccount:operators:second-externalroute may not write objects of kind ")
 	})
 	c.helm(t, c.KubeconfigFile, "upgrade", "first", chart, "--namespace=operators", "--wait", "--reuse-values",
 		"--set=lockdown.serviceAccounts[0].namespace=operators,lockdown.serviceAccounts[0].name=second-externalroute")
