@@ -124,6 +124,7 @@ func in(namespace string, object *unstructured.Unstructured) *unstructured.Unstr
 
 // A developer may neither create nor change an object in a namespace that is locked down, and may do both elsewhere. Deletion stays possible.
 func (c *cluster) isLockedDown(t *testing.T, object *unstructured.Unstructured) {
+	t.Helper()
 	developers := c.as(t, developer)
 	if err := errors.Join(
 		c.as(t, argoCD).Create(t.Context(), in("shop", object)), developers.Create(t.Context(), in("elsewhere", object)),
@@ -174,6 +175,7 @@ func (c *cluster) writes(t *testing.T, user client.Client, object *unstructured.
 }
 
 func (c *cluster) exceptionsMayWrite(t *testing.T, object *unstructured.Unstructured) {
+	t.Helper()
 	token, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigOf(t, "argocd", "argocd-application-controller"))
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +279,7 @@ func (c *cluster) routesAreNotOrphaned(t *testing.T) {
 	}
 	for how, err := range map[string]error{
 		"--cascade=orphan": developers.Delete(ctx, route.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationOrphan)),
-		"orphanDependents": developers.Delete(ctx, route.DeepCopy(), &client.DeleteOptions{Raw: &metav1.DeleteOptions{OrphanDependents: new(true)}}),
+		"orphanDependents": developers.Delete(ctx, route.DeepCopy(), &client.DeleteOptions{Raw: &metav1.DeleteOptions{OrphanDependents: new(true)}}), //nolint:staticcheck // still works
 		"all of a kind":    developers.DeleteAllOf(ctx, route.DeepCopy(), client.InNamespace("shop"), client.PropagationPolicy(metav1.DeletePropagationOrphan)),
 		"a finalizer":      patch(`{"metadata":{"finalizers":["orphan"]}}`),
 	} {
@@ -312,6 +314,7 @@ func (c *cluster) routesAreNotOrphaned(t *testing.T) {
 
 // An upgrade renames the operator's ServiceAccount: lockdown, like the roles, follows.
 func (c *cluster) operatorIsRenamed(t *testing.T, before *process) {
+	t.Helper()
 	p := freePorts(t)
 	c.helm(t, c.KubeconfigFile, append([]string{
 		"upgrade", "first", chart, "--namespace=operators", "--wait", "--reuse-values", "--set=serviceAccount.name=renamed",
