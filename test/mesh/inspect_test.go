@@ -87,6 +87,10 @@ func (i *inspection) folder(t *testing.T, folders []*folder, f *folder) {
 	if s := f.route.Spec.WorkloadSelector; s != nil {
 		labels = s.MatchLabels
 	}
+	if f.route.showsCertificateAtWaypoint() {
+		i.unknown(f, i.with.sidecar(f.route.Metadata.Namespace, nil))
+		return
+	}
 	own, ownBefore := i.with.sidecar(f.route.Metadata.Namespace, labels), i.without.sidecar(f.route.Metadata.Namespace, labels)
 	aliases, inPlace := f.route.hosts()
 	names := slices.Concat(aliases, inPlace)
@@ -228,6 +232,22 @@ func (f *folder) cluster(d destination) string {
 }
 
 // requests sends probes to every name, with and without the port, and compares all that becomes of them with what the manifest promises.
+// unknown finds what a sidecar knows of the destinations, for which it has no client certificate.
+func (i *inspection) unknown(f *folder, own *sidecar) {
+	for _, d := range f.route.Spec.Destinations {
+		if _, known := own.clusters[f.cluster(d)]; known {
+			i.found("sidecars know %s, which is the waypoint's alone", f.cluster(d))
+		}
+	}
+	aliases, _ := f.route.hosts()
+	for _, alias := range aliases {
+		answer, err := own.answer(i.addressOf(f, alias), alias, f.route.Spec.Port, request{method: "GET", path: "/"})
+		if err == nil && slices.ContainsFunc(answer.Targets, func(t target) bool { return strings.Contains(t.Cluster, "externalroute.internal") }) {
+			i.found("sidecars send requests of %s to %v", alias, answer.Targets)
+		}
+	}
+}
+
 func (i *inspection) requests(f *folder, s *sidecar, names []string) {
 	reached := map[int]bool{}
 	for _, name := range names {

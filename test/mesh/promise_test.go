@@ -590,3 +590,8 @@ func sorted[T any](list []T) []T {
 func address(host string, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
+
+// showsCertificateAtWaypoint reports whether the route is the waypoint's alone, which has the client certificate.
+func (m *manifest) showsCertificateAtWaypoint() bool {
+	return m.Spec.Waypoint != nil && slices.ContainsFunc(m.Spec.Destinations, func(d destination) bool { return d.TLS.ClientCertificateRef.Name != "" })
+}
