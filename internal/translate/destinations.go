@@ -151,6 +151,9 @@ func inside(host string, mesh Mesh) string {
 	if host == mesh.ClusterDomain || strings.HasSuffix(host, "."+mesh.ClusterDomain) {
 		return fmt.Sprintf("in the cluster's own domain, %s: a route leads outside", mesh.ClusterDomain)
 	}
+	if strings.HasSuffix(host, ".pod") {
+		return "the address of a pod to the cluster's DNS: a route leads outside"
+	}
 	key, possible := serviceNamed(host)
 	if _, exists := mesh.Services[key]; possible && exists {
 		return fmt.Sprintf("Service %s of namespace %s: a route leads outside", key.Name, key.Namespace)
@@ -158,13 +161,15 @@ func inside(host string, mesh Mesh) string {
 	return ""
 }
 
-// serviceNamed is the Service that a name of two labels, NAME.NAMESPACE, leads to where it exists: a pod's resolver tries it before the world outside.
+// serviceNamed is the Service that a name of two labels, NAME.NAMESPACE, leads to if it exists, or whose pod a name of three, POD.NAME.NAMESPACE, is: a pod's
+// resolver tries the cluster's domain before the world outside.
 func serviceNamed(host string) (types.NamespacedName, bool) {
 	labels := strings.Split(host, ".")
-	if len(labels) != 2 {
+	n := len(labels)
+	if n != 2 && n != 3 {
 		return types.NamespacedName{}, false
 	}
-	return types.NamespacedName{Namespace: labels[1], Name: labels[0]}, true
+	return types.NamespacedName{Namespace: labels[n-1], Name: labels[n-2]}, true
 }
 
 // checkAgree refuses two destinations that Istio could not tell apart: those of one host and port are one upstream.
