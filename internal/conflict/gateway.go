@@ -73,7 +73,25 @@ func (g Gateway) Disturbs(ours Gateway) string {
 			if i >= 0 && theirs.Terminates != mine.Terminates {
 				return fmt.Sprintf("terminates TLS of %s, which the route passes through, and Envoy refuses to do both: remove the host from one of the two", mine.Hosts[i])
 			}
+			if host, wildcard := taken(mine, theirs); host != "" {
+				return fmt.Sprintf("terminates TLS of %s, from which the route would take %s: remove the host from the route, or use another egress gateway", wildcard, host)
+			}
 		}
 	}
 	return ""
+}
+
+// taken is a host whose TLS a server passes through and that another server terminates by a wildcard: Envoy prefers the complete name.
+func taken(mine, theirs Server) (host, wildcard string) {
+	if mine.Terminates || !theirs.Terminates {
+		return "", ""
+	}
+	for _, host := range mine.Hosts {
+		for _, wildcard := range Wildcards(host) {
+			if slices.Contains(theirs.Hosts, wildcard) {
+				return host, wildcard
+			}
+		}
+	}
+	return "", ""
 }

@@ -290,6 +290,28 @@ func TestJudge(t *testing.T) {
 			world: func(l *list) {
 				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: c}}]}`)
 			},
+			want: "DestinationConflict spec.egressGateway Gateway gateways/hand terminates TLS of *, from which the route would take a.example.com: remove the host " +
+				"from the route, or use another egress gateway",
+		},
+		"... of a domain": {
+			mine: passEast,
+			world: func(l *list) {
+				l.gateway(90, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["shop/*.example.com"], tls: {mode: SIMPLE, credentialName: c}}]}`)
+			},
+			want: "DestinationConflict spec.egressGateway Gateway gateways/hand terminates TLS of *.example.com, from which the route would take a.example.com: remove " +
+				"the host from the route, or use another egress gateway",
+		},
+		"... of another domain": {
+			mine: passEast,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*.a.example.com"], tls: {mode: SIMPLE, credentialName: c}}]}`)
+			},
+		},
+		"... of all hosts, beside a route whose TLS the gateway terminates": {
+			mine: eastA,
+			world: func(l *list) {
+				l.gateway(10, `{selector: {app: east}, servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: ISTIO_MUTUAL}}]}`)
+			},
 		},
 		"a Gateway that terminates TLS of a host that passes through": {
 			mine: passEast,
