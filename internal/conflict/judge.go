@@ -263,7 +263,10 @@ func named(object translate.Object, identity Identity) bool {
 func (j *judge) routes() {
 	for _, item := range j.Wanted.Objects {
 		for _, claim := range ClaimsOf(item.Object, j.ClusterDomain) {
-			winner := cmp.Or(j.holder(claim), j.waiting(claim))
+			winner := j.holder(claim)
+			if winner == nil { // not with cmp.Or, which would read every waiting route of a host that one holds
+				winner = j.waiting(claim)
+			}
 			if winner == nil {
 				continue
 			}
@@ -307,21 +310,18 @@ func (j *judge) waiting(claim Claim) *winner {
 	if j.mine(claim) != nil {
 		return nil
 	}
-	var waiting []Holder
-	for _, other := range j.world.Asking(j.Namespace, claim) {
+	older := slices.DeleteFunc(slices.Clone(j.world.Asking(j.Namespace, claim)), func(other *v1alpha1.ExternalRoute) bool {
 		identity := IdentityOf(other)
-		if j.is(identity) || identity.Compare(IdentityOf(j.ExternalRoute)) > 0 {
-			continue
-		}
+		return j.is(identity) || identity.Compare(IdentityOf(j.ExternalRoute)) > 0
+	})
+	slices.SortFunc(older, func(a, b *v1alpha1.ExternalRoute) int { return IdentityOf(a).Compare(IdentityOf(b)) })
+	for _, other := range older {
 		asked := Asked(other, claim, j.ClusterDomain)
 		if i := slices.IndexFunc(asked, claim.Clashes); i >= 0 && !j.blocked(other) {
-			waiting = append(waiting, Holder{identity, asked[i]})
+			return &winner{Holder: Holder{IdentityOf(other), asked[i]}, waits: true}
 		}
 	}
-	if len(waiting) == 0 {
-		return nil
-	}
-	return &winner{Holder: slices.MinFunc(waiting, func(a, b Holder) int { return a.Compare(b.Identity) }), waits: true}
+	return nil
 }
 
 // is reports whether an identity is that of the route itself.
