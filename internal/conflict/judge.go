@@ -259,14 +259,20 @@ func named(object translate.Object, identity Identity) bool {
 	return object.GetName() == identity.Name && object.GetNamespace() == identity.Namespace
 }
 
-// routes finds other routes that have what this one asks for, or ask for it and are older.
+// routes finds other routes that have what this one asks for, or else ask for it and are older. To read those that wait costs a translation each: a tenant that
+// has many routes for one host would keep the operator busy, if a route that is refused anyway read them.
 func (j *judge) routes() {
+	j.lose(j.holder)
+	if len(j.hosts)+len(j.destinations) == 0 {
+		j.lose(j.waiting)
+	}
+}
+
+// lose adds a conflict about each claim that belongs to another route.
+func (j *judge) lose(to func(Claim) *winner) {
 	for _, item := range j.Wanted.Objects {
 		for _, claim := range ClaimsOf(item.Object, j.ClusterDomain) {
-			winner := j.holder(claim)
-			if winner == nil { // not with cmp.Or, which would read every waiting route of a host that one holds
-				winner = j.waiting(claim)
-			}
+			winner := to(claim)
 			if winner == nil {
 				continue
 			}
