@@ -115,6 +115,7 @@ type Endpoint struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="!(self in [15000, 15001, 15002, 15003, 15004, 15005, 15006, 15007, 15008, 15009, 15020, 15021, 15053, 15090])",message="must not be one of Istio's own ports (15000 to 15009, 15020, 15021, 15053, 15090), on which sidecars listen: use another port"
 	Port int32 `json:"port,omitempty"`
 
 	// priority is the order in which endpoints are used, from 0 (first) to 3. When outlierDetection has ejected the endpoints of a priority, the next

@@ -177,6 +177,11 @@ var urlRules = map[string]rule{
 			"https://example.com:15021", "https://example.com:15053", "https://example.com:15090/"),
 		says: "the port must not be one of Istio's own",
 	},
+	"an endpoint's port is none of Istio's own": {
+		with: `destinations: [{url: "https://example.com", endpoints: [{address: a.example.com}]}]`, at: "destinations[0].endpoints[0].port",
+		good: values(14999, 15010, 15022, 15089), bad: values(15000, 15001, 15006, 15009, 15020, 15021, 15053, 15090),
+		says: "must not be one of Istio's own ports",
+	},
 	"the port of the hosts is none of Istio's own": {
 		at: "port", good: values(14999, 15010, 15022, 15089), bad: values(15000, 15001, 15006, 15009, 15020, 15021, 15053, 15090),
 		says: "must not be one of Istio's own ports",
