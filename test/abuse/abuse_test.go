@@ -158,6 +158,7 @@ func (a attack) run(t *testing.T) {
 	if err != nil {
 		return
 	}
+	t.Cleanup(func() { _ = tenant.Delete(context.WithoutCancel(t.Context()), route) }) // if the attack goes wrong, the next one is on its own
 	if said := becomes(t, home, route.GetName(), a.reason); !strings.Contains(said, a.says) {
 		t.Errorf("the status says %q, want %q", said, a.says)
 	}
