@@ -99,9 +99,6 @@ func TestManifests(t *testing.T) {
 		},
 		"a CA of another namespace":                           {spec: "hosts: [web], destinations: [{url: 'https://evil.example', tls: {caCertificateRefs: [{name: victim/ca}]}}]", reason: rejected, says: "must be the name of an object"},
 		"a client certificate of another namespace":           {spec: "hosts: [web], workloadSelector: {matchLabels: {app: a}}, destinations: [{url: 'https://evil.example', tls: {clientCertificateRef: {name: 'kubernetes-gateway://victim/key'}}}]", reason: rejected, says: "must be the name of an object"},
-		"an export to all namespaces":                         {spec: "exportTo: ['*'], " + to("https://evil.example:3306"), reason: v1alpha1.ReasonNotAllowedByPolicy, says: "an export to other namespaces"},
-		"an export to another namespace":                      {spec: "exportTo: ['.', victim], " + to("https://evil.example"), reason: v1alpha1.ReasonNotAllowedByPolicy, says: "an export to other namespaces"},
-		"a host of others, passed through everywhere":         {spec: "hosts: ['*.example.com'], exportTo: ['*']", reason: v1alpha1.ReasonNotAllowedByPolicy, says: "an export to other namespaces"},
 		"no check of the server's certificate":                {spec: "hosts: [web], destinations: [{url: 'https://evil.example', tls: {insecureSkipVerify: true}}]", reason: v1alpha1.ReasonNotAllowedByPolicy, says: "insecureSkipVerify"},
 		"an ingress gateway":                                  {spec: "hosts: [api.storefront.example], egressGateway: {name: ingress, namespace: gateways}", reason: v1alpha1.ReasonGatewayNotUsable, says: "LoadBalancer"},
 		"a host of another team's Gateway":                    {spec: "hosts: [api.storefront.example], egressGateway: {name: edge, namespace: gateways}", reason: v1alpha1.ReasonDestinationConflict, says: "Gateway victim/storefront terminates TLS"},
@@ -132,6 +129,46 @@ func TestManifests(t *testing.T) {
 	} {
 		attacks["an endpoint is "+address] = attack{spec: dials(address), reason: rejected, says: "must"}
 	}
+	runAll(t, attacks)
+}
+
+// A policy that says nothing about exports keeps the routes of the tenant in its namespace. Without a policy they may go anywhere.
+func TestExports(t *testing.T) {
+	policy, err := parse("apiVersion: " + v1alpha1.SchemeGroupVersion.String() + "\nkind: ExternalRoutePolicy\nmetadata: {name: tenant}\n" +
+		"spec: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: " + home + "}}, allow: [{hosts: [evil.example, '*.example.com'], ports: [443, 3306], " +
+		"schemes: [https, passthrough]}]}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Create(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := admin.Delete(context.WithoutCancel(t.Context()), policy); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "the operator knows the policy", func() string {
+		known := &v1alpha1.ExternalRoutePolicy{}
+		if err := admin.Get(t.Context(), client.ObjectKeyFromObject(policy), known); err != nil {
+			return err.Error()
+		}
+		if !meta.IsStatusConditionTrue(known.Status.Conditions, v1alpha1.ConditionReady) {
+			return fmt.Sprint(known.Status.Conditions)
+		}
+		return ""
+	})
+	runAll(t, map[string]attack{
+		"to all namespaces":                           {spec: "exportTo: ['*'], " + to("https://evil.example:3306"), reason: v1alpha1.ReasonNotAllowedByPolicy, says: "spec.exportTo: * is not allowed"},
+		"to another namespace":                        {spec: "exportTo: ['.', victim], " + to("https://evil.example"), reason: v1alpha1.ReasonNotAllowedByPolicy, says: "spec.exportTo: ., victim is not allowed"},
+		"a host of others, passed through everywhere": {spec: "hosts: ['*.example.com'], exportTo: ['*']", reason: v1alpha1.ReasonNotAllowedByPolicy, says: "spec.exportTo: * is not allowed"},
+		"to the own namespace":                        {spec: to("https://evil.example"), reason: v1alpha1.ReasonProgrammed},
+	})
+}
+
+// runAll holds attacks to leave all objects of others as they are.
+func runAll(t *testing.T, attacks map[string]attack) {
+	t.Helper()
 	before := ofOthers(t)
 	for name, a := range attacks {
 		t.Run(name, func(t *testing.T) {
