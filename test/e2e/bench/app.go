@@ -41,6 +41,7 @@ type App struct {
 	envoy    *process // nil in ambient mode
 	dial     func(ctx context.Context, address string) (net.Conn, error)
 	http     *http.Client
+	agent    *secretService
 	expected bool // that Envoy refuses something
 }
 
@@ -49,7 +50,6 @@ type proxy struct {
 	kind    string // sidecar, router or waypoint
 	account string // the pod's ServiceAccount
 	labels  map[string]string
-	secrets string  // the socket of the agent that has its certificate
 	istiod  *Istiod // defaults to the bench's
 	version string  // of Istio; defaults to that of istiod
 }
@@ -75,6 +75,18 @@ func (r Response) String() string {
 func (b *Bench) App(t *testing.T, namespace string, labels map[string]string) *App {
 	t.Helper()
 	a, err := b.StartApp(t.Context(), namespace, labels)
+	return endsWith(t, a, err)
+}
+
+// AppAs is App with a ServiceAccount of the caller's choice.
+func (b *Bench) AppAs(t *testing.T, namespace, account string) *App {
+	t.Helper()
+	a, err := b.startApp(t.Context(), namespace, account, nil)
+	return endsWith(t, a, err)
+}
+
+func endsWith(t *testing.T, a *App, err error) *App {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +100,15 @@ func (b *Bench) App(t *testing.T, namespace string, labels map[string]string) *A
 
 // StartApp is App for a caller that is no test, and calls Stop.
 func (b *Bench) StartApp(ctx context.Context, namespace string, labels map[string]string) (*App, error) {
+	return b.startApp(ctx, namespace, "client", labels)
+}
+
+func (b *Bench) startApp(ctx context.Context, namespace, account string, labels map[string]string) (*App, error) {
 	if labels == nil {
 		labels = map[string]string{"app": "client"}
 	}
 	a := b.newApp(namespace)
-	if err := a.start(ctx, proxy{kind: "sidecar", account: "client", labels: labels, secrets: b.secrets.socket}); err != nil {
+	if err := a.start(ctx, proxy{kind: "sidecar", account: account, labels: labels}); err != nil {
 		a.end()
 		return nil, fmt.Errorf("start an app in %s: %w (logs: %s)", namespace, err, b.Dir)
 	}
@@ -122,6 +138,9 @@ func (a *App) end() {
 	if a.envoy != nil {
 		a.envoy.kill()
 	}
+	if a.agent != nil {
+		a.agent.stop()
+	}
 	if a.network != nil {
 		a.network.remove()
 	}
@@ -142,13 +161,17 @@ func (a *App) start(ctx context.Context, p proxy) (err error) {
 			return err
 		}
 	}
+	socket := filepath.Join(a.bench.Dir, name+".sock")
+	if a.agent, err = startSecretService(socket, a.bench.Authority, a.Namespace, p.account); err != nil {
+		return err
+	}
 	encoded, err := json.Marshal(p.labels)
 	if err != nil {
 		return err
 	}
 	values := map[string]string{
 		"KIND": p.kind, "NAME": name, "NAMESPACE": a.Namespace, "ACCOUNT": p.account, "ADDRESS": a.address, "LABELS": string(encoded), "TOKEN": token,
-		"XDS": cmp.Or(p.istiod, a.bench.Istiod).socket.Addr().String(), "SDS": p.secrets, "VERSION": cmp.Or(p.version, "1.31.1"),
+		"XDS": cmp.Or(p.istiod, a.bench.Istiod).socket.Addr().String(), "SDS": socket, "VERSION": cmp.Or(p.version, "1.31.1"),
 	}
 	file := filepath.Join(a.bench.Dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {

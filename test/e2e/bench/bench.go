@@ -36,9 +36,8 @@ type Bench struct {
 	Istiod    *Istiod
 	Operator  *Operator // nil until StartOperator
 
-	envoy   string
-	world   *network
-	secrets *secretService
+	envoy string
+	world *network
 
 	mu   sync.Mutex
 	apps int
@@ -134,9 +133,6 @@ func (b *Bench) Stop(keepLogs bool) error {
 	if b.Istiod != nil {
 		b.Istiod.stop()
 	}
-	if b.secrets != nil {
-		b.secrets.stop()
-	}
 	if b.world != nil {
 		b.world.remove()
 	}
@@ -164,10 +160,7 @@ func (b *Bench) serviceAddress(namespace, name string) (netip.Addr, error) {
 }
 
 func (b *Bench) installEnvoy() (err error) {
-	if b.envoy, err = controlplane.LastLine("./hack/envoy/install.sh"); err != nil {
-		return err
-	}
-	b.secrets, err = startSecretService(filepath.Join(b.Dir, "sds.sock"), b.Authority, "apps", "client")
+	b.envoy, err = controlplane.LastLine("./hack/envoy/install.sh")
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,10 +24,9 @@ type Gateway struct {
 
 	Name string // of its Service and its ServiceAccount
 
-	labels   map[string]string
-	ports    map[string]gatewayPort
-	identity *secretService
-	logged   int // how much of its log Requests has returned
+	labels map[string]string
+	ports  map[string]gatewayPort
+	logged int // how much of its log Requests has returned
 }
 
 type gatewayPort struct{ service, pod int32 }
@@ -49,19 +47,8 @@ func (b *Bench) Gateway(t *testing.T, namespace, name string) *Gateway {
 	return g
 }
 
-func (g *Gateway) end() {
-	g.App.end()
-	if g.identity != nil {
-		g.identity.stop()
-	}
-}
-
-func (g *Gateway) startGateway(ctx context.Context, p proxy) (err error) {
-	socket := filepath.Join(g.bench.Dir, g.Name+"."+g.Namespace+".sock")
-	if g.identity, err = startSecretService(socket, g.bench.Authority, g.Namespace, g.Name); err != nil {
-		return err
-	}
-	p.account, p.labels, p.secrets = g.Name, g.labels, socket
+func (g *Gateway) startGateway(ctx context.Context, p proxy) error {
+	p.account, p.labels = g.Name, g.labels
 	if err := g.start(ctx, p); err != nil {
 		return err
 	}
