@@ -124,7 +124,7 @@ func TestEveryManifestTranslates(t *testing.T) {
 	}
 }
 
-// Whoever has a task finds the sample for it, as it stands, and whoever has a sample a page on it.
+// Whoever has a task finds the manifest for it, as it stands, and whoever has a manifest a page on it.
 func TestEverySampleIsInAGuide(t *testing.T) {
 	shown := map[string]bool{}
 	for _, page := range documents(t) {
@@ -132,24 +132,25 @@ func TestEverySampleIsInAGuide(t *testing.T) {
 			continue
 		}
 		for _, link := range links.FindAllStringSubmatch(read(t, page), -1) {
-			name, ok := strings.CutPrefix(link[1], "../../config/samples/")
-			if !ok || name == "" {
+			file, ok := strings.CutPrefix(link[1], "../../")
+			if !ok || !strings.HasPrefix(file, "config/") || !strings.HasSuffix(file, ".yaml") {
 				continue
 			}
 			for _, b := range blocks(t, page) {
-				shown[name] = shown[name] || b.text == firstManifest(read(t, "config/samples/"+name))
+				shown[file] = shown[file] || b.text == firstManifest(read(t, file))
 			}
 		}
 	}
-	for _, name := range glob(t, "config/samples/*.yaml") {
-		name = strings.TrimPrefix(name, "config/samples/")
-		if name != "kustomization.yaml" && !shown[name] {
-			t.Errorf("no page of docs/guides links to %s and shows it as it stands", name)
+	for _, pattern := range []string{"config/samples/*.yaml", "config/recipes/*.yaml"} {
+		for _, file := range glob(t, pattern) {
+			if !strings.HasSuffix(file, "/kustomization.yaml") && !shown[file] {
+				t.Errorf("no page of docs/guides links to %s and shows it as it stands", file)
+			}
 		}
 	}
 }
 
-// firstManifest returns a sample's route, without the comment before it.
+// firstManifest returns the first object of a file, without the comment before it.
 func firstManifest(sample string) string {
 	const first = "apiVersion:"
 	route, _, _ := strings.Cut(sample, "---\n")

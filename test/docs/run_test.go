@@ -94,6 +94,7 @@ func newStage(t *testing.T) *stage {
 	s := &stage{plane: plane, programs: t.TempDir(), cache: t.TempDir()}
 	s.must(t, exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", s.programs, "../../cmd/..."))
 	s.must(t, plane.Kubectl(t.Context(), "apply", "--server-side", "-k", root+"/config/default"))
+	s.must(t, plane.Kubectl(t.Context(), "create", "namespace", "istio-egress")) // which several pages share
 	s.startOperator(t)
 	s.must(t, plane.Kubectl(t.Context(), "wait", "--for=create", "--timeout=5m", // some pages look at it
 		"--namespace=externalroute-system", "lease/externalroute.networking.externalroute.io"))
