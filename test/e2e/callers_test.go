@@ -26,7 +26,7 @@ func TestCallersOfAnEgressGateway(t *testing.T) {
 	apply(t, namespace, "egress-who.yaml", "GATEWAY", reference(g), "LEDGER", ledger.Host, "ORDERS", orders.Host)
 	apply(t, namespace, "egress-pass.yaml", "GATEWAY", reference(g), "HOST", passed.Host)
 	ready(t, namespace)
-	apply(t, intruder.Namespace, "egress-intruder.yaml", "GATEWAY", g.Host(), "LEG", leg(t, namespace, "orders"))
+	apply(t, intruder.Namespace, "egress-intruder.yaml", "GATEWAY", g.Host(), "SNI", leg(t, namespace, "orders"), "AUTHORITY", leg(t, namespace, "orders"))
 
 	t.Run("without a policy, a gateway serves every workload of the mesh", func(t *testing.T) {
 		for _, app := range []*bench.App{checkout, reports, other} {
@@ -53,6 +53,10 @@ func TestCallersOfAnEgressGateway(t *testing.T) {
 		answers(t, reports, "http://ledger/", ledger.Host+" GET /")
 		answers(t, checkout, "http://orders/", orders.Host+" GET /")
 		before := leg(t, namespace, "ledger")
+		apply(t, namespace, "egress-intruder.yaml", "GATEWAY", g.Host(), "SNI", before, "AUTHORITY", before)
+		answers(t, reports, "http://"+g.Host()+"/", ledger.Host+" GET /")
+		apply(t, namespace, "egress-intruder.yaml", "GATEWAY", g.Host(), "SNI", before, "AUTHORITY", leg(t, namespace, "orders"))
+		refuses(t, reports, "http://"+g.Host()+"/", http.StatusNotFound)
 		apply(t, namespace, "egress-who.yaml", "GATEWAY", reference(g), "LEDGER", orders.Host, "ORDERS", orders.Host)
 		answers(t, checkout, "http://ledger/", orders.Host+" GET /")
 		if after := leg(t, namespace, "ledger"); after == before {
