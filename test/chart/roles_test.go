@@ -19,6 +19,7 @@ const (
 	routes   = "externalroutes.networking.externalroute.io"
 	policies = "externalroutepolicies.networking.externalroute.io"
 	reading  = "get list watch"
+	operator = "system:serviceaccount:externalroute-system:externalroute"
 	writing  = "create delete deletecollection get list patch update watch"
 )
 
@@ -40,7 +41,7 @@ func TestRoles(t *testing.T) {
 
 // rolesOfOurs holds what the API server allows to what the roles say, for every resource that any of them names, and some that none may.
 func (c *cluster) rolesOfOurs(t *testing.T) {
-	const operator, system = "system:serviceaccount:externalroute-system:externalroute", "externalroute-system"
+	const system = "externalroute-system"
 	leader := rights{}
 	for _, role := range []string{"manager", "leader-election", "metrics-auth"} {
 		for target, verbs := range shipped[role] {
@@ -143,6 +144,12 @@ func (c *cluster) callsOfPeople(t *testing.T) {
 		// Kubernetes lets nobody give away what he does not have.
 		{"admin", nil, "create rolebinding --namespace=shop self --clusterrole=externalroute-editor --user=admin", "attempting to grant RBAC permissions not currently held"},
 		{"externalroute-editor", nil, "create rolebinding --namespace=shop self --clusterrole=externalroute-policy-admin --user=externalroute-editor", "cannot create resource"},
+		{operator, nil, "get --namespace=shop externalroutes", ""},
+		{operator, nil, "get --namespace=shop secrets", "cannot list resource"},
+		{operator, nil, "delete --namespace=shop externalroute/webserver", "cannot delete resource"},
+		{operator, policy, "create -f -", "cannot create resource"},
+		{operator, entry, "create --namespace=shop -f -", ""},
+		{operator, nil, "create clusterrolebinding self --clusterrole=cluster-admin --user=" + operator, "cannot create resource"},
 		{"externalroute-policy-admin", policy, "create -f -", ""},
 		{"externalroute-policy-admin", nil, "get --namespace=shop externalroutes", "cannot list resource"},
 		{"externalroute-policy-admin", nil, `patch externalroutepolicy/roles --subresource=status --type=merge --patch={"status":{"observedGeneration":9}}`, "cannot patch resource"},
