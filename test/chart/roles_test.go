@@ -41,6 +41,7 @@ func TestRoles(t *testing.T) {
 
 // rolesOfOurs holds what the API server allows to what the roles say, for every resource that any of them names, and some that none may.
 func (c *cluster) rolesOfOurs(t *testing.T) {
+	t.Helper()
 	const system = "externalroute-system"
 	leader := rights{}
 	for _, role := range []string{"manager", "leader-election", "metrics-auth"} {
@@ -82,6 +83,7 @@ func (c *cluster) rolesOfOurs(t *testing.T) {
 // rolesOfTheCluster tries what the cluster's own roles get of ours: as config has it, with each of the chart's values, and without them again. They include
 // NetworkPolicies, which docs/guides/network-enforcement.md warns of.
 func (c *cluster) rolesOfTheCluster(t *testing.T) {
+	t.Helper()
 	const networkPolicies = "networkpolicies.networking.k8s.io"
 	about := []string{routes, "externalroutes/status.networking.externalroute.io", policies, "externalroutepolicies/status.networking.externalroute.io", networkPolicies}
 	may := func(verbs, onNetworkPolicies string) rights {
@@ -122,6 +124,7 @@ func (c *cluster) rolesOfTheCluster(t *testing.T) {
 
 // callsOfPeople are real calls of real users: each is done, or forbidden with the words.
 func (c *cluster) callsOfPeople(t *testing.T) {
+	t.Helper()
 	route := read(t, "config/samples/smallest.yaml")
 	policy := []byte("apiVersion: networking.externalroute.io/v1alpha1\nkind: ExternalRoutePolicy\nmetadata: {name: roles}\nspec: {namespaceSelector: {}}\n")
 	entry := []byte("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: roles}\nspec: {hosts: [www.example.com]}\n")

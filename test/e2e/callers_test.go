@@ -97,7 +97,7 @@ func recipe(t *testing.T, g *bench.Gateway, file string, replacements ...string)
 	enforce(t, g, strings.NewReplacer(replacements...).Replace(string(content)))
 }
 
-var policyName = regexp.MustCompile(`(?m)^  name: (\S+)$`)
+var policyName = regexp.MustCompile(`(?m)^ {2}name: (\S+)$`)
 
 // enforce applies an AuthorizationPolicy, and waits until the gateway has it.
 func enforce(t *testing.T, g *bench.Gateway, policy string) {
