@@ -74,7 +74,8 @@ func (g Gateway) Disturbs(ours Gateway) string {
 				return fmt.Sprintf("terminates TLS of %s, which the route passes through, and Envoy refuses to do both: remove the host from one of the two", mine.Hosts[i])
 			}
 			if host, wildcard := taken(mine, theirs); host != "" {
-				return fmt.Sprintf("terminates TLS of %s, from which the route would take %s: remove the host from the route, or use another egress gateway", wildcard, host)
+				return fmt.Sprintf("terminates TLS of %s, from which the route would take %s: remove the host from the route, or use another egress gateway",
+					wildcard, host)
 			}
 		}
 	}

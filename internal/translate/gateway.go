@@ -131,7 +131,8 @@ func readGateway(route *v1alpha1.ExternalRoute, mesh Mesh, refusal *Refusal) *ga
 	case service.Type == corev1.ServiceTypeExternalName:
 		why = "is of type ExternalName and has no pods: use the Service of a gateway"
 	case service.Type == corev1.ServiceTypeLoadBalancer, service.Type == corev1.ServiceTypeNodePort:
-		why = fmt.Sprintf("is of type %s, so that clients outside the cluster could use the route: use the Service of an egress gateway, of type ClusterIP", service.Type)
+		why = fmt.Sprintf("is of type %s, so that clients outside the cluster could use the route: use the Service of an egress gateway, of type ClusterIP",
+			service.Type)
 	case service.Headless:
 		why = "is headless, so that sidecars would not balance their requests: use a Service with a cluster IP"
 	case !service.HasSelector:

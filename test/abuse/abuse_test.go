@@ -242,9 +242,14 @@ func until(t *testing.T, what string, check func() string) {
 
 // kinds are those that the operator may write, and those that a route names.
 var kinds = []schema.GroupVersionKind{
-	{Version: "v1", Kind: "Service"}, {Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "ConfigMap"}, {Version: "v1", Kind: "Namespace"},
-	{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"}, {Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
-	{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"}, {Group: "networking.istio.io", Version: "v1", Kind: "Gateway"},
+	{Version: "v1", Kind: "Service"},
+	{Version: "v1", Kind: "Secret"},
+	{Version: "v1", Kind: "ConfigMap"},
+	{Version: "v1", Kind: "Namespace"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "Gateway"},
 	v1alpha1.SchemeGroupVersion.WithKind("ExternalRoute"),
 }
 
