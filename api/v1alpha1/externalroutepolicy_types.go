@@ -2,8 +2,8 @@ package v1alpha1
 
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach, and by which road. A namespace that at least one policy selects may reach
-// what those policies allow together, and nothing else. A namespace that no policy selects follows the operator's flag --default-policy.
+// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach, and by which road. A namespace that at least one policy
+// selects may reach what those policies allow together, and nothing else. A namespace that no policy selects follows the operator's flag --default-policy.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:storageversion

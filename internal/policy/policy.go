@@ -1,5 +1,5 @@
-// Package policy decides which hosts the routes of a namespace may reach, and by which road. It is pure: it knows the policies that it was given and the labels of a
-// namespace, and has no client and no clock.
+// Package policy decides which hosts the routes of a namespace may reach, and by which road. It is pure: it knows the policies that it was given and the
+// labels of a namespace, and has no client and no clock.
 package policy
 
 import (

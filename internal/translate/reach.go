@@ -21,7 +21,8 @@ type Reach struct {
 	Endpoints []EndpointReach
 	// SkipsVerify is the field that turns off the check of the server's certificate, nil if none does.
 	SkipsVerify *field.Path
-	// ClientCertificates are Secrets beside an egress gateway or a waypoint that it shows as client certificates. Those of the workloads' own namespace do not count.
+	// ClientCertificates are Secrets beside an egress gateway or a waypoint that it shows as client certificates. Those of the workloads' own namespace do
+	// not count.
 	ClientCertificates []SecretReach
 }
 

@@ -76,7 +76,8 @@ func Conditions(translation *Translation, refusal *Refusal) []metav1.Condition {
 	}
 	for _, secret := range translation.ClientCertificates {
 		if proxy := translation.proxy(); proxy != "" {
-			sentences = append(sentences, fmt.Sprintf("%s shows Secret %s of its namespace: requests get 503 unless its ServiceAccount may list Secrets there.", proxy, secret))
+			sentences = append(sentences, fmt.Sprintf("%s shows Secret %s of its namespace: requests get 503 unless its ServiceAccount may list Secrets there.",
+				proxy, secret))
 			continue
 		}
 		sentences = append(sentences, fmt.Sprintf("Istio sends Secret %s only to pods whose ServiceAccount may list Secrets of the namespace: other pods get 503.",

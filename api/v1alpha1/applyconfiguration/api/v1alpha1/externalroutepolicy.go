@@ -16,8 +16,8 @@ import (
 // ExternalRoutePolicyApplyConfiguration represents a declarative configuration of the ExternalRoutePolicy type for use
 // with apply.
 //
-// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach, and by which road. A namespace that at least one policy selects may reach
-// what those policies allow together, and nothing else. A namespace that no policy selects follows the operator's flag --default-policy.
+// ExternalRoutePolicy limits which external hosts the ExternalRoutes of some namespaces may reach, and by which road. A namespace that at least one policy
+// selects may reach what those policies allow together, and nothing else. A namespace that no policy selects follows the operator's flag --default-policy.
 type ExternalRoutePolicyApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object's metadata.
