@@ -14,7 +14,5 @@ var version = "dev"
 
 func main() {
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
-	if err := cli.New(streams, version).Execute(); err != nil {
-		os.Exit(1)
-	}
+	os.Exit(cli.ExitCode(cli.New(streams, version).Execute()))
 }

@@ -1,4 +1,4 @@
-// Package admission judges an ExternalRoute as the API server would on creation, without a cluster: it fills in the schema's defaults and applies
+// Package admission judges an ExternalRoute or ExternalRoutePolicy as the API server would on creation, without a cluster: it fills in the schema's defaults and applies
 // the CRD's schema and CEL rules. It calls the API server's own code, so there is nothing here that could drift from it. It must never import the
 // translation or the controller.
 package admission
@@ -28,16 +28,21 @@ import (
 	"github.com/externalroute/externalroute/config/crd"
 )
 
-// Admission judges ExternalRoutes by one CustomResourceDefinition.
+// Admission judges objects by one CustomResourceDefinition.
 type Admission struct {
 	structural *schema.Structural
 	schema     validation.SchemaValidator
 	rules      *cel.Validator
 }
 
-// New compiles the CRD that this module ships.
-func New() (*Admission, error) {
-	definition, err := Definition()
+// New compiles the CRD of ExternalRoute that this module ships.
+func New() (*Admission, error) { return compile(crd.ExternalRoutes) }
+
+// NewPolicies compiles the CRD of ExternalRoutePolicy that this module ships.
+func NewPolicies() (*Admission, error) { return compile(crd.ExternalRoutePolicies) }
+
+func compile(manifest []byte) (*Admission, error) {
+	definition, err := read(manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +65,12 @@ func New() (*Admission, error) {
 	}, nil
 }
 
-// Definition reads the CRD that this module ships.
-func Definition() (*apiextensions.CustomResourceDefinition, error) {
+// Definition reads the CRD of ExternalRoute that this module ships.
+func Definition() (*apiextensions.CustomResourceDefinition, error) { return read(crd.ExternalRoutes) }
+
+func read(manifest []byte) (*apiextensions.CustomResourceDefinition, error) {
 	var versioned apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(crd.ExternalRoutes, &versioned); err != nil {
+	if err := yaml.UnmarshalStrict(manifest, &versioned); err != nil {
 		return nil, fmt.Errorf("parse the CRD: %w", err)
 	}
 	apiextensionsv1.SetDefaults_CustomResourceDefinition(&versioned)
@@ -78,6 +85,15 @@ func Definition() (*apiextensions.CustomResourceDefinition, error) {
 // Admit returns the route that a cluster would store for the manifest, defaults filled in, or what the API server would refuse it for. Unknown
 // fields are refused, as kubectl does.
 func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructured) (*v1alpha1.ExternalRoute, field.ErrorList) {
+	return admit[v1alpha1.ExternalRoute](ctx, a, manifest)
+}
+
+// AdmitPolicy does the same for a policy.
+func (a *Admission) AdmitPolicy(ctx context.Context, manifest *unstructured.Unstructured) (*v1alpha1.ExternalRoutePolicy, field.ErrorList) {
+	return admit[v1alpha1.ExternalRoutePolicy](ctx, a, manifest)
+}
+
+func admit[T any](ctx context.Context, a *Admission, manifest *unstructured.Unstructured) (*T, field.ErrorList) {
 	object, err := asSent(manifest)
 	if err != nil {
 		return nil, field.ErrorList{field.InternalError(nil, err)}
@@ -110,7 +126,7 @@ func (a *Admission) Admit(ctx context.Context, manifest *unstructured.Unstructur
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	return decode(object)
+	return decode[T](object)
 }
 
 // asSent is a copy of the manifest as it goes over the wire: whole numbers are integers, whatever they were decoded into.
@@ -143,14 +159,14 @@ func blocksRules(problem *field.Error) bool {
 	}, problem.Type)
 }
 
-func decode(object map[string]any) (*v1alpha1.ExternalRoute, field.ErrorList) {
+func decode[T any](object map[string]any) (*T, field.ErrorList) {
 	raw, err := json.Marshal(object)
 	if err != nil {
 		return nil, field.ErrorList{field.InternalError(nil, err)}
 	}
-	route := &v1alpha1.ExternalRoute{}
-	if err := json.Unmarshal(raw, route); err != nil {
+	decoded := new(T)
+	if err := json.Unmarshal(raw, decoded); err != nil {
 		return nil, field.ErrorList{field.InternalError(nil, err)}
 	}
-	return route, nil
+	return decoded, nil
 }

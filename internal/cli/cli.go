@@ -1,7 +1,9 @@
-// Package cli is the command line. It reads manifests and prints what the translation makes of them; it decides nothing itself.
+// Package cli is the command line. It reads manifests and prints what the operator's own functions make of them; it decides nothing itself.
 package cli
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
@@ -14,10 +16,35 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 		Short:        "Work with ExternalRoutes",
 		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl externalroute"},
 		SilenceUsage: true,
+		Args:         noArgs,
+		RunE:         func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
-	root.AddCommand(newRender(streams))
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.AddCommand(newLint(streams), newRender(streams))
 	return root
+}
+
+// usage is an error in how a command is called.
+type usage struct{ error }
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usage{err}
+	}
+	return nil
+}
+
+// ExitCode is the code with which the program ends: 0 for success, 2 for wrong arguments, and 1 for any other error.
+func ExitCode(err error) int {
+	var wrong usage
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		return 2
+	}
+	return 1
 }

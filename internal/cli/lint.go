@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/lint"
+	"github.com/externalroute/externalroute/internal/policy"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+const lintLong = `Report everything that the API server and the operator would refuse in ExternalRoutes and ExternalRoutePolicies, conflicts among the files
+included, and give advice about valid routes.
+
+No cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
+ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio. Kinds of the Gateway API are not read, and ConfigMaps and waypoints are taken to exist.
+Policies limit routes if the input holds any, or --default-policy is set. Of two routes that conflict, the older one has the host; routes without
+creationTimestamp are ordered by name.
+
+What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations and URLs have no lines.
+
+Exits with 0 if nothing of the severity of --fail-on is found, 1 if something is found or the input cannot be read, and 2 for wrong flags.`
+
+const lintExample = `  # one manifest
+  kubectl externalroute lint -f route.yaml
+
+  # a folder with its subfolders, and warnings fail too
+  kubectl externalroute lint -R -f routes/ --fail-on warning
+
+  # annotations in a pull request on GitHub
+  kubectl externalroute lint -f routes/ -o github
+
+  # a report for code scanning
+  kubectl externalroute lint -f routes/ -o sarif > lint.sarif`
+
+// linter is the lint command with its flags.
+type linter struct {
+	input
+	output    string
+	failOn    string
+	otherwise string
+}
+
+func newLint(streams genericiooptions.IOStreams) *cobra.Command {
+	l := &linter{input: input{IOStreams: streams}}
+	command := &cobra.Command{
+		Use:     "lint (-f FILE|DIR|- | -k DIR)",
+		Short:   "Report mistakes in ExternalRoutes and policies, and give advice",
+		Long:    lintLong,
+		Example: lintExample,
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return l.run(cmd.Context()) },
+	}
+	l.addFlags(command)
+	flags := command.Flags()
+	flags.StringVarP(&l.output, "output", "o", "text", "format of the findings: "+strings.Join(formatNames(), ", "))
+	flags.StringVar(&l.failOn, "fail-on", string(severityError), "severity from which findings exit with 1: error or warning")
+	flags.StringVar(&l.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
+	for flag, values := range map[string][]string{
+		"output": formatNames(), "fail-on": {string(severityError), string(severityWarning)}, "default-policy": {string(policy.Allow), string(policy.Deny)},
+	} {
+		if err := command.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flags are defined above
+		}
+	}
+	return command
+}
+
+func (l *linter) run(ctx context.Context) error {
+	print, found := formats[l.output]
+	if !found {
+		return usage{fmt.Errorf("--output %q: must be one of %s", l.output, strings.Join(formatNames(), ", "))}
+	}
+	if !slices.Contains([]string{string(severityError), string(severityWarning)}, l.failOn) {
+		return usage{fmt.Errorf("--fail-on %q: must be error or warning", l.failOn)}
+	}
+	if !slices.Contains([]policy.Default{"", policy.Allow, policy.Deny}, policy.Default(l.otherwise)) {
+		return usage{fmt.Errorf("--default-policy %q: must be Allow or Deny", l.otherwise)}
+	}
+	manifests, err := l.read()
+	if err != nil {
+		return err
+	}
+	if len(ofKind(manifests, routeKind))+len(ofKind(manifests, policyKind)) == 0 {
+		return errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
+	}
+	w, err := newWorld(manifests, l.clusterDomain)
+	if err != nil {
+		return err
+	}
+	w.otherwise = policy.Default(l.otherwise)
+	findings := findingsOf(ctx, w, manifests)
+	if err := print(findings, l.Out); err != nil {
+		return err
+	}
+	return l.verdict(findings)
+}
+
+// verdict is the error with which the command exits, nil if nothing is as severe as that.
+func (l *linter) verdict(findings []finding) error {
+	count := map[severity]int{}
+	for _, f := range findings {
+		count[f.Severity]++
+	}
+	if count[severityError] == 0 && (l.failOn == string(severityError) || count[severityWarning] == 0) {
+		return nil
+	}
+	return fmt.Errorf("errors: %d, warnings: %d", count[severityError], count[severityWarning])
+}
+
+// findingsOf are all findings, in the order of files and lines.
+func findingsOf(ctx context.Context, w *world, manifests []manifest) []finding {
+	r := &report{}
+	r.written(manifests)
+	for _, m := range ofKind(manifests, policyKind) {
+		r.refused(m, w.admitPolicy(ctx, m))
+	}
+	type accepted struct {
+		manifest
+		route       *v1alpha1.ExternalRoute
+		translation *translate.Translation
+	}
+	var routes []accepted
+	for _, m := range ofKind(manifests, routeKind) {
+		route, refusal := w.admit(ctx, m)
+		if r.refused(m, refusal) {
+			continue
+		}
+		for _, advice := range lint.Advise(route) {
+			r.add(m, severityWarning, advice.Rule, advice.Path.String(), advice.Message)
+		}
+		translation, refusal := w.translate(route)
+		if !r.refused(m, refusal) {
+			routes = append(routes, accepted{m, route, translation})
+			w.asking = append(w.asking, route)
+		}
+	}
+	for _, a := range routes {
+		r.refused(a.manifest, w.conflicts(a.route, a.translation))
+	}
+	slices.SortStableFunc(r.findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	return r.findings
+}
+
+// report collects findings.
+type report struct{ findings []finding }
+
+func (r *report) add(m manifest, s severity, rule, path, message string) {
+	r.findings = append(r.findings, finding{
+		Severity: s, Rule: rule, Kind: m.GetKind(), Namespace: m.GetNamespace(), Name: m.GetName(), File: m.source, Line: m.line(path), Field: path, Message: message,
+	})
+}
+
+// refused adds each problem of a refusal, and reports whether there is one.
+func (r *report) refused(m manifest, refusal *translate.Refusal) bool {
+	if refusal == nil {
+		return false
+	}
+	for _, problem := range refusal.Problems {
+		message := problem.ErrorBody()
+		if problem.Type == field.ErrorTypeForbidden {
+			message = problem.Detail
+		}
+		r.add(m, severityError, refusal.Reason, problem.Field, message)
+	}
+	return true
+}
+
+// written adds what is wrong with the way the objects are written: keys that a map has twice, and objects that the input has twice.
+func (r *report) written(manifests []manifest) {
+	first := map[string]manifest{}
+	for _, m := range slices.Concat(ofKind(manifests, policyKind), ofKind(manifests, routeKind)) {
+		for _, d := range duplicates(m.node) {
+			r.add(m, severityError, "DuplicateKey", d.key, "is written twice in one map: remove one of the two")
+			r.findings[len(r.findings)-1].Line = d.line
+		}
+		key := m.GetKind() + " " + m.GetNamespace() + "/" + m.GetName()
+		if other, found := first[key]; found {
+			r.add(m, severityError, "DuplicateObject", "metadata.name", fmt.Sprintf("%s has an object of this name too, and only one of the two applies: "+
+				"rename or remove one of them", place(other.source, other.line("metadata.name"))))
+			continue
+		}
+		first[key] = m
+	}
+}
+
+func formatNames() []string { return slices.Sorted(maps.Keys(formats)) }

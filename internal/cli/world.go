@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/admission"
+	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/policy"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// world is a cluster that holds the manifests of the input and nothing else. The routes in it have written nothing yet.
+type world struct {
+	clusterDomain string
+	// otherwise is the operator's --default-policy. Without it and without policies in the input, nobody judges what routes may reach.
+	otherwise policy.Default
+
+	judge, policyJudge *admission.Admission
+	services           map[types.NamespacedName]translate.Service
+	namespaces         map[string]map[string]string
+	policies           policy.Policies
+	foreign            []translate.Object
+	// asking are the routes that are refused for nothing but a conflict.
+	asking []*v1alpha1.ExternalRoute
+}
+
+func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
+	w := &world{clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{}}
+	var err error
+	if w.judge, err = admission.New(); err != nil {
+		return nil, err
+	}
+	if w.policyJudge, err = admission.NewPolicies(); err != nil {
+		return nil, err
+	}
+	var mistakes []error
+	for _, m := range manifests {
+		if err := w.add(m); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("read %s %s: %w", m.GetKind(), m.GetName(), err))
+		}
+	}
+	return w, errors.Join(mistakes...)
+}
+
+// add adds a fact. Objects that a route controls are the operator's, and follow from the route.
+func (w *world) add(m manifest) error {
+	if m.GroupVersionKind().GroupKind() == namespaceKind {
+		w.namespaces[m.GetName()] = m.GetLabels()
+		return nil
+	}
+	if conflict.IsRoute(metav1.GetControllerOf(m)) {
+		return nil
+	}
+	kind, found := translate.KindNamed(m.GetKind())
+	if !found || kind.GVK.Group != m.GroupVersionKind().Group {
+		return nil
+	}
+	object := kind.New()
+	raw, err := m.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, object); err != nil {
+		return err
+	}
+	if service, ok := object.(*corev1.Service); ok {
+		w.services[types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}] = translate.ServiceFacts(service, nil)
+	}
+	w.foreign = append(w.foreign, object)
+	return nil
+}
+
+// mesh are the facts that the translation of a route needs.
+func (w *world) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
+	mesh := translate.Mesh{ClusterDomain: w.clusterDomain, Services: w.services, NamespaceLabels: w.namespaces[route.Namespace]}
+	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
+		mesh.Services = withAliases(route, mesh.Services)
+	}
+	return mesh
+}
+
+// admit judges a manifest as the API server does.
+func (w *world) admit(ctx context.Context, m manifest) (*v1alpha1.ExternalRoute, *translate.Refusal) {
+	if refusal := unserved(m); refusal != nil {
+		return nil, refusal
+	}
+	route, problems := w.judge.Admit(ctx, m.Unstructured)
+	return route, invalid(problems)
+}
+
+// admitPolicy judges a policy as the API server does, and adds it.
+func (w *world) admitPolicy(ctx context.Context, m manifest) *translate.Refusal {
+	if refusal := unserved(m); refusal != nil {
+		return refusal
+	}
+	read, problems := w.policyJudge.AdmitPolicy(ctx, m.Unstructured)
+	if len(problems) == 0 {
+		w.policies.Put(read)
+	}
+	return invalid(problems)
+}
+
+func unserved(m manifest) *translate.Refusal {
+	if got, served := m.GetAPIVersion(), v1alpha1.SchemeGroupVersion.String(); got != served {
+		return invalid(field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})})
+	}
+	return nil
+}
+
+func invalid(problems field.ErrorList) *translate.Refusal {
+	if len(problems) == 0 {
+		return nil
+	}
+	return &translate.Refusal{Reason: v1alpha1.ReasonInvalid, Problems: problems}
+}
+
+// translate translates a route, as far as policies allow it. A policy has the last word, as in the operator.
+func (w *world) translate(route *v1alpha1.ExternalRoute) (*translate.Translation, *translate.Refusal) {
+	translation, refusal := translate.Translate(route, w.mesh(route))
+	if w.otherwise == "" && w.policies.Len() == 0 {
+		return translation, refusal
+	}
+	if denied := w.scope(route.Namespace).Judge(route, w.otherwise); denied != nil {
+		return nil, denied
+	}
+	return translation, refusal
+}
+
+// scope is what the routes of a namespace may reach. The API server gives every namespace a label with its name.
+func (w *world) scope(namespace string) *policy.Scope {
+	labels := map[string]string{corev1.LabelMetadataName: namespace}
+	maps.Copy(labels, w.namespaces[namespace])
+	return w.policies.For(namespace, labels)
+}
+
+// conflicts judges a translated route among the others.
+func (w *world) conflicts(route *v1alpha1.ExternalRoute, translation *translate.Translation) *translate.Refusal {
+	return conflict.Judge(conflict.Route{ExternalRoute: route, Wanted: translation, ClusterDomain: w.clusterDomain}, w).Refusal
+}
+
+var _ conflict.World = &world{}
+
+// Named returns the object of that kind and name, nil if the input has none.
+func (w *world) Named(key translate.Key) *conflict.Named {
+	for _, o := range w.foreign {
+		if translate.KeyOf(o) == key {
+			return &conflict.Named{
+				Identity: conflict.IdentityOf(o), UID: o.GetUID(), Controller: metav1.GetControllerOf(o), Adopt: o.GetAnnotations()[v1alpha1.AdoptAnnotation],
+			}
+		}
+	}
+	return nil
+}
+
+// VirtualServices returns those that claim the host.
+func (w *world) VirtualServices(host string) []conflict.VirtualService {
+	return facts(w, conflict.Name{Host: host}, func(v *networkingv1.VirtualService) conflict.VirtualService {
+		return conflict.VirtualServiceFacts(v, w.clusterDomain)
+	})
+}
+
+// ServiceEntries returns those for a host in a namespace.
+func (w *world) ServiceEntries(namespace, host string) []conflict.ServiceEntry {
+	return facts(w, conflict.Name{Namespace: namespace, Host: host}, conflict.ServiceEntryFacts)
+}
+
+// DestinationRules returns those for a host in a namespace.
+func (w *world) DestinationRules(namespace, host string) []conflict.DestinationRule {
+	return facts(w, conflict.Name{Namespace: namespace, Host: host}, conflict.DestinationRuleFacts)
+}
+
+// fact is what the judgement of conflicts knows of an object.
+type fact interface {
+	Claims() []conflict.Name
+	Identify() conflict.Identity
+}
+
+// facts are those of all objects of a kind that claim a name, in Istio's order.
+func facts[T translate.Object, F fact](w *world, name conflict.Name, read func(T) F) (found []F) {
+	for _, o := range w.foreign {
+		if typed, ok := o.(T); ok {
+			if f := read(typed); slices.Contains(f.Claims(), name) {
+				found = append(found, f)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b F) int { return a.Identify().Compare(b.Identify()) })
+	return found
+}
+
+// Gateways returns all, in Istio's order.
+func (w *world) Gateways() (found []conflict.Gateway) {
+	for _, o := range w.foreign {
+		if g, ok := o.(*networkingv1.Gateway); ok {
+			found = append(found, conflict.GatewayFacts(g))
+		}
+	}
+	slices.SortFunc(found, func(a, b conflict.Gateway) int { return a.Compare(b.Identity) })
+	return found
+}
+
+// HTTPRoutes returns none: the command line does not read the kinds of the Gateway API.
+func (w *world) HTTPRoutes(types.NamespacedName) []conflict.HTTPRoute { return nil }
+
+// Holders returns none: no route has written anything.
+func (w *world) Holders(conflict.Claim) []conflict.Holder { return nil }
+
+// Asking returns the routes of a namespace that compete for what is claimed.
+func (w *world) Asking(namespace string, _ conflict.Claim) (found []*v1alpha1.ExternalRoute) {
+	for _, route := range w.asking {
+		if route.Namespace == namespace {
+			found = append(found, route)
+		}
+	}
+	return found
+}
+
+// Err returns nil: the input was read before.
+func (w *world) Err() error { return nil }
