@@ -24,7 +24,7 @@ included, and give advice about valid routes.
 
 No cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
 ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio. Kinds of the Gateway API are not read, and ConfigMaps and waypoints are taken to exist.
-Policies limit routes if the input holds any, or --default-policy is set. Of two routes that conflict, the older one has the host; routes without
+Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy. Of two routes that conflict, the older one has the host; routes without
 creationTimestamp are ordered by name.
 
 What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations and URLs have no lines.
@@ -139,7 +139,14 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest) []finding {
 		for _, advice := range lint.Advise(route) {
 			r.add(m, severityWarning, advice.Rule, advice.Path.String(), advice.Message)
 		}
+		missing := w.unknown(route)
+		for _, path := range slices.Sorted(maps.Keys(missing)) {
+			r.add(m, severityWarning, "NotInInput", path, missing[path])
+		}
 		translation, refusal := w.translate(route)
+		if refusal != nil && refusal.Reason == v1alpha1.ReasonGatewayNotUsable && missing["spec.egressGateway"] != "" {
+			continue
+		}
 		if !r.refused(m, refusal) {
 			routes = append(routes, accepted{m, route, translation})
 			w.asking = append(w.asking, route)

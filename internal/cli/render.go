@@ -22,9 +22,9 @@ const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML,
 
 No cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
 Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps and waypoints are taken to exist. A Namespace in
-the input gives its labels. Owner references, which only a cluster can give, are left out.
+the input gives its labels, and policies of the input apply to its routes. Owner references, which only a cluster can give, are left out.
 
-Exits with 1 when a route is refused, after naming the fields; the other routes are printed all the same.`
+Exits with 1 when a route is refused, after naming the fields; the other routes are printed all the same. Exits with 2 for wrong flags.`
 
 const renderExample = `  # what one manifest becomes
   kubectl externalroute render -f route.yaml

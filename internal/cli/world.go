@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -36,14 +37,19 @@ type world struct {
 	asking []*v1alpha1.ExternalRoute
 }
 
+// The rules of the API server take a second to compile, and a process needs them once.
+var routeJudge, policyJudge = sync.OnceValues(admission.New), sync.OnceValues(admission.NewPolicies)
+
 func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 	w := &world{clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{}}
 	var err error
-	if w.judge, err = admission.New(); err != nil {
+	if w.judge, err = routeJudge(); err != nil {
 		return nil, err
 	}
-	if w.policyJudge, err = admission.NewPolicies(); err != nil {
-		return nil, err
+	if len(ofKind(manifests, policyKind)) > 0 {
+		if w.policyJudge, err = policyJudge(); err != nil {
+			return nil, err
+		}
 	}
 	var mistakes []error
 	for _, m := range manifests {
@@ -57,7 +63,9 @@ func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 // add adds a fact. Objects that a route controls are the operator's, and follow from the route.
 func (w *world) add(m manifest) error {
 	if m.GroupVersionKind().GroupKind() == namespaceKind {
-		w.namespaces[m.GetName()] = m.GetLabels()
+		labels := map[string]string{corev1.LabelMetadataName: m.GetName()} // as the API server adds it
+		maps.Copy(labels, m.GetLabels())
+		w.namespaces[m.GetName()] = labels
 		return nil
 	}
 	if conflict.IsRoute(metav1.GetControllerOf(m)) {
@@ -129,20 +137,41 @@ func invalid(problems field.ErrorList) *translate.Refusal {
 // translate translates a route, as far as policies allow it. A policy has the last word, as in the operator.
 func (w *world) translate(route *v1alpha1.ExternalRoute) (*translate.Translation, *translate.Refusal) {
 	translation, refusal := translate.Translate(route, w.mesh(route))
-	if w.otherwise == "" && w.policies.Len() == 0 {
-		return translation, refusal
-	}
-	if denied := w.scope(route.Namespace).Judge(route, w.otherwise); denied != nil {
-		return nil, denied
+	if scope := w.scope(route.Namespace); scope != nil {
+		if denied := scope.Judge(route, w.otherwise); denied != nil {
+			return nil, denied
+		}
 	}
 	return translation, refusal
 }
 
-// scope is what the routes of a namespace may reach. The API server gives every namespace a label with its name.
+// scope is what the routes of a namespace may reach, nil if that is not known: the namespace's labels decide which policies apply.
 func (w *world) scope(namespace string) *policy.Scope {
-	labels := map[string]string{corev1.LabelMetadataName: namespace}
-	maps.Copy(labels, w.namespaces[namespace])
+	labels, found := w.namespaces[namespace]
+	switch {
+	case w.policies.Len() == 0 && w.otherwise == "":
+		return nil
+	case w.policies.Len() == 0:
+		return &policy.Scope{}
+	case !found:
+		return nil
+	}
 	return w.policies.For(namespace, labels)
+}
+
+// unknown is what the input must hold too, for the route to be judged completely, by field.
+func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
+	missing := map[string]string{}
+	if _, found := w.namespaces[route.Namespace]; !found && w.policies.Len() > 0 {
+		missing["metadata.namespace"] = fmt.Sprintf("the input holds policies and not Namespace %s, so they were not applied: add its manifest", route.Namespace)
+	}
+	if g := route.Spec.EgressGateway; g != nil {
+		key := types.NamespacedName{Namespace: string(g.Namespace), Name: string(g.Name)}
+		if _, found := w.services[key]; !found {
+			missing["spec.egressGateway"] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: add its manifest", key)
+		}
+	}
+	return missing
 }
 
 // conflicts judges a translated route among the others.
