@@ -1,6 +1,6 @@
-// Package admission judges an ExternalRoute or ExternalRoutePolicy as the API server would on creation, without a cluster: it fills in the schema's defaults and applies
-// the CRD's schema and CEL rules. It calls the API server's own code, so there is nothing here that could drift from it. It must never import the
-// translation or the controller.
+// Package admission judges an ExternalRoute or ExternalRoutePolicy as the API server would on creation, without a cluster: it fills in the schema's
+// defaults and applies the CRD's schema and CEL rules. It calls the API server's own code, so there is nothing here that could drift from it. It must
+// never import the translation or the controller.
 package admission
 
 import (

@@ -96,7 +96,7 @@ func (i *input) read() ([]manifest, error) {
 			return nil, fmt.Errorf("%s: %T is no manifest", info.Source, info.Object)
 		}
 		if !places.indexed(info.Source) { // a URL or a kustomization has no lines
-			text, _ := os.ReadFile(info.Source) //nolint:errcheck // as above
+			text, _ := os.ReadFile(info.Source)
 			places.index(info.Source, text)
 		}
 		found := manifest{Unstructured: object, position: places.take(info.Source, object)}

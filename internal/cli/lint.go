@@ -24,8 +24,8 @@ included, and give advice about valid routes.
 
 No cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
 ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio. Kinds of the Gateway API are not read, and ConfigMaps and waypoints are taken to exist.
-Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy. Of two routes that conflict, the older one has the host; routes without
-creationTimestamp are ordered by name.
+Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy.
+Of two routes that conflict, the older one has the host; routes without creationTimestamp are ordered by name.
 
 What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations and URLs have no lines.
 
@@ -77,7 +77,7 @@ func newLint(streams genericiooptions.IOStreams) *cobra.Command {
 }
 
 func (l *linter) run(ctx context.Context) error {
-	print, found := formats[l.output]
+	write, found := formats[l.output]
 	if !found {
 		return usage{fmt.Errorf("--output %q: must be one of %s", l.output, strings.Join(formatNames(), ", "))}
 	}
@@ -100,7 +100,7 @@ func (l *linter) run(ctx context.Context) error {
 	}
 	w.otherwise = policy.Default(l.otherwise)
 	findings := findingsOf(ctx, w, manifests)
-	if err := print(findings, l.Out); err != nil {
+	if err := write(findings, l.Out); err != nil {
 		return err
 	}
 	return l.verdict(findings)

@@ -179,7 +179,8 @@ func secretInHeader(route *v1alpha1.ExternalRoute) (found []Advice) {
 func shadowedRule(route *v1alpha1.ExternalRoute) (found []Advice) {
 	for i, rule := range route.Spec.Rules {
 		if earlier := slices.IndexFunc(route.Spec.Rules[:i], func(e v1alpha1.Rule) bool { return covers(e, rule) }); earlier >= 0 {
-			found = append(found, advise(rulePath(i), "never applies, because %s matches all of its requests: move it before that rule, or remove it", rulePath(earlier)))
+			found = append(found, advise(rulePath(i),
+				"never applies, because %s matches all of its requests: move it before that rule, or remove it", rulePath(earlier)))
 		}
 	}
 	return found
