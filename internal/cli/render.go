@@ -63,6 +63,11 @@ func (r *render) run(ctx context.Context) error {
 		return err
 	}
 	var mistakes []error
+	for _, m := range ofKind(manifests, policyKind) {
+		if refusal := w.admitPolicy(ctx, m); refusal != nil {
+			mistakes = append(mistakes, refused(m, refusal))
+		}
+	}
 	printer := &printers.YAMLPrinter{}
 	for _, m := range routes {
 		route, refusal := w.admit(ctx, m)
@@ -83,7 +88,7 @@ func (r *render) run(ctx context.Context) error {
 
 // refused lists each problem on its own line.
 func refused(m manifest, refusal *translate.Refusal) error {
-	lines := []string{fmt.Sprintf("ExternalRoute %s/%s is refused (%s):", m.GetNamespace(), m.GetName(), refusal.Reason)}
+	lines := []string{fmt.Sprintf("%s %s is refused (%s):", m.GetKind(), strings.TrimPrefix(m.GetNamespace()+"/"+m.GetName(), "/"), refusal.Reason)}
 	for _, problem := range refusal.Problems {
 		lines = append(lines, "  "+translate.Text(problem))
 	}

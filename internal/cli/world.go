@@ -32,7 +32,9 @@ type world struct {
 	services           map[types.NamespacedName]translate.Service
 	namespaces         map[string]map[string]string
 	policies           policy.Policies
-	foreign            []translate.Object
+	// roads are the policies that set a route's egress gateway.
+	roads   map[types.NamespacedName][]string
+	foreign []translate.Object
 	// asking are the routes that are refused for nothing but a conflict.
 	asking []*v1alpha1.ExternalRoute
 }
@@ -41,7 +43,8 @@ type world struct {
 var routeJudge, policyJudge = sync.OnceValues(admission.New), sync.OnceValues(admission.NewPolicies)
 
 func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
-	w := &world{clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{}}
+	w := &world{clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{},
+		roads: map[types.NamespacedName][]string{}}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
 		return nil, err
@@ -93,19 +96,25 @@ func (w *world) add(m manifest) error {
 // mesh are the facts that the translation of a route needs.
 func (w *world) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
 	mesh := translate.Mesh{ClusterDomain: w.clusterDomain, Services: w.services, NamespaceLabels: w.namespaces[route.Namespace]}
+	mesh.RoadPolicies = w.roads[types.NamespacedName{Namespace: route.Namespace, Name: route.Name}]
 	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
 		mesh.Services = withAliases(route, mesh.Services)
 	}
 	return mesh
 }
 
-// admit judges a manifest as the API server does.
+// admit judges a manifest as the API server does, and returns the route with the egress gateway that policies set for it. They have been admitted before.
 func (w *world) admit(ctx context.Context, m manifest) (*v1alpha1.ExternalRoute, *translate.Refusal) {
 	if refusal := unserved(m); refusal != nil {
 		return nil, refusal
 	}
 	route, problems := w.judge.Admit(ctx, m.Unstructured)
-	return route, invalid(problems)
+	if len(problems) > 0 {
+		return nil, invalid(problems)
+	}
+	key := types.NamespacedName{Namespace: route.Namespace, Name: route.Name}
+	route, w.roads[key] = w.scope(route.Namespace).Lead(route)
+	return route, nil
 }
 
 // admitPolicy judges a policy as the API server does, and adds it.
