@@ -6,9 +6,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/admission"
 	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
@@ -104,6 +107,54 @@ func TestRoad(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// A policy refuses for a route what the API server refuses in a manifest that names a gateway.
+func TestGatewayExcludedIsWhatTheAPIServerRefuses(t *testing.T) {
+	judge, err := admission.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const destination = `destinations: [{url: "https://a.example.org"}]`
+	excluded := 0
+	for _, spec := range []string{
+		`{hosts: [web], ` + destination + `}`,
+		`{hosts: [web], ` + destination + `, exportTo: ["."]}`,
+		`{hosts: [web], ` + destination + `, exportTo: ["*"]}`,
+		`{hosts: [web], ` + destination + `, exportTo: [".", front]}`,
+		`{hosts: [web], ` + destination + `, workloadSelector: {matchLabels: {app: web}}}`,
+		`{hosts: [web], ` + destination + `, waypoint: {name: waypoint, namespace: edge}}`,
+		`{hosts: [web], ` + destination + `, port: 8080, meshHeaders: Keep, timeout: 3s}`,
+		`{hosts: [a.example.org], ` + destination + `}`,
+		`{hosts: [web], destinations: [{url: "https://a.example.org", tls: {scope: Host}}]}`,
+		`{hosts: [web], destinations: [{url: "https://a.example.org", tls: {caCertificateRefs: [{name: ca}]}}]}`,
+		`{hosts: [web], destinations: [{url: "http://a.example.org", endpoints: [{address: 192.0.2.1}]}]}`,
+		`{hosts: [db], destinations: [{url: "tcp://a.example.org:5432"}]}`,
+		`{hosts: [db], destinations: [{url: "tls://a.example.org:5432"}]}`,
+		`{hosts: [a.example.org]}`,
+		`{hosts: [a.example.org], port: 443}`,
+		`{hosts: [a.example.org], port: 8443}`,
+		`{hosts: [a.example.org, "*.example.org"]}`,
+	} {
+		var fields map[string]any
+		if err := yaml.Unmarshal([]byte(spec), &fields); err != nil {
+			t.Fatal(err)
+		}
+		fields["egressGateway"] = map[string]any{"name": "east", "namespace": "edge"}
+		_, problems := judge.Admit(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ExternalRoute", "metadata": map[string]any{"namespace": "shop", "name": "web"}, "spec": fields,
+		}})
+		why := translate.GatewayExcluded(routeOf(t, spec))
+		if len(problems) > 0 {
+			excluded++
+		}
+		if (len(problems) > 0) != (len(why) > 0) {
+			t.Errorf("%s: the API server says %v, the policy %v", spec, problems.ToAggregate(), why.ToAggregate())
+		}
+	}
+	if excluded < 9 {
+		t.Errorf("the API server refuses only %d", excluded)
 	}
 }
 
