@@ -52,24 +52,24 @@ func (c *Cluster) led(ctx context.Context, routes []v1alpha1.ExternalRoute) []*v
 	return all
 }
 
-// leading returns the routes of the namespaces whose policies name one of the egress gateways asked for.
-func (c *Cluster) leading(ctx context.Context, asked func(v1alpha1.GatewayReference) bool) ([]v1alpha1.ExternalRoute, error) {
+// leading returns the routes of a namespace, or of all, whose policies name one of the egress gateways asked for.
+func (c *Cluster) leading(ctx context.Context, namespace string, asked func(v1alpha1.GatewayReference) bool) ([]v1alpha1.ExternalRoute, error) {
 	selects := c.policies.Leading(asked)
 	if selects == nil {
 		return nil, nil
 	}
-	return c.routesOf(ctx, selects)
+	return c.routesOf(ctx, namespace, selects)
 }
 
-// routesOf returns the routes of the namespaces that a policy selects, as far as those have been read.
-func (c *Cluster) routesOf(ctx context.Context, selects policy.Selects) ([]v1alpha1.ExternalRoute, error) {
+// routesOf returns the routes of a namespace, or of all, if a policy selects it, as far as namespaces have been read.
+func (c *Cluster) routesOf(ctx context.Context, namespace string, selects policy.Selects) ([]v1alpha1.ExternalRoute, error) {
 	namespaces := metadataListOf("Namespace")
 	if err := c.cache.List(ctx, namespaces, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, nil //nolint:nilerr // they have not been read yet: when they are, there is a pass over every route
 	}
 	var all []v1alpha1.ExternalRoute
 	for i := range namespaces.Items {
-		if n := &namespaces.Items[i]; selects(n.Labels) {
+		if n := &namespaces.Items[i]; (namespace == metav1.NamespaceAll || n.Name == namespace) && selects(n.Labels) {
 			routes, err := c.routes(ctx, client.InNamespace(n.Name))
 			if err != nil {
 				return nil, err
@@ -138,7 +138,7 @@ func (c *Cluster) readPolicies(life context.Context, api client.Reader) *metadat
 // onPolicy triggers a pass over a policy that has changed, and over the routes of the namespaces that it selects, before or after the change.
 func (c *Cluster) onPolicy() handler.EventHandler {
 	changed := func(ctx context.Context, q queue, selects policy.Selects) {
-		c.trigger(ctx, q, func(w *wakeup) { w.add(c.routesOf(ctx, selects)) })
+		c.trigger(ctx, q, func(w *wakeup) { w.add(c.routesOf(ctx, metav1.NamespaceAll, selects)) })
 	}
 	put := func(object client.Object) policy.Selects {
 		return c.policies.Put(object.(*v1alpha1.ExternalRoutePolicy)) //nolint:forcetypeassert // the kind that is watched

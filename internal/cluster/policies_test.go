@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
 )
 
 const (
@@ -38,9 +39,9 @@ func (f *fleet) List(_ context.Context, list client.ObjectList, options ...clien
 	case *metav1.PartialObjectMetadataList:
 		list.Items = f.namespaces
 	case *v1alpha1.ExternalRouteList:
-		in := (&client.ListOptions{}).ApplyOptions(options).Namespace
+		asked := (&client.ListOptions{}).ApplyOptions(options)
 		for namespace, routes := range f.routes {
-			if in == "" || in == namespace {
+			if indexed := asked.FieldSelector != nil; !indexed && (asked.Namespace == "" || asked.Namespace == namespace) { // the routes themselves depend on nothing
 				list.Items = append(list.Items, routes...)
 			}
 		}
@@ -153,6 +154,44 @@ func TestHowManyPassesAChangeTriggers(t *testing.T) {
 				t.Errorf("reads %d routes to find %d", f.read, routes)
 			}
 		})
+	}
+}
+
+// The routes for which a policy sets a gateway depend on it, and only they do.
+func TestDependentsOfTheGatewayOfAPolicy(t *testing.T) {
+	c, f := newFleet()
+	c.options.ClusterDomain = "cluster.local"
+	through := fleetPolicy(7, teamOf(7))
+	through.Spec.EgressGateway = &v1alpha1.GatewayReference{Name: "east", Namespace: "edge"}
+	c.policies.Put(through)
+	const host = "east.edge.svc.cluster.local"
+	team := fleetNamespaces / fleetTeams * routesEach
+	for name, asked := range map[string]struct {
+		dependency dependency
+		name       conflict.Name
+		want       int
+	}{
+		"its Service":                 {dependsOnService, conflict.Name{Namespace: "edge", Host: "east"}, team},
+		"another Service":             {dependsOnService, conflict.Name{Namespace: "edge", Host: "west"}, 0},
+		"a Gateway":                   {dependsOnGateways, conflict.Name{}, team},
+		"a DestinationRule beside it": {dependsOnUpstream, conflict.Name{Namespace: "edge", Host: host}, team},
+		"... by its short name":       {dependsOnUpstream, conflict.Name{Namespace: "edge", Host: "east"}, team},
+		"a DestinationRule in the namespace of some routes": {dependsOnUpstream, conflict.Name{Namespace: "namespace-7", Host: host}, routesEach},
+		"... in another namespace":                          {dependsOnUpstream, conflict.Name{Namespace: "namespace-8", Host: host}, 0},
+		"a DestinationRule for another host":                {dependsOnUpstream, conflict.Name{Namespace: "namespace-7", Host: "a.example.com"}, 0},
+	} {
+		f.read = 0
+		found, err := c.dependents(t.Context(), metav1.NamespaceAll, asked.dependency, asked.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[types.NamespacedName]bool{}
+		for i := range found {
+			names[client.ObjectKeyFromObject(&found[i])] = true
+		}
+		if len(names) != asked.want {
+			t.Errorf("%s: %d routes, want %d", name, len(names), asked.want)
+		}
 	}
 }
 

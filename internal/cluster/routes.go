@@ -165,10 +165,16 @@ func (c *Cluster) dependents(ctx context.Context, namespace string, dependency d
 		return routes, err
 	}
 	// The index knows what routes say, and not the egress gateway that a policy sets.
-	led, err := c.leading(ctx, func(g v1alpha1.GatewayReference) bool {
-		return slices.Contains(c.gatewayDependencies(&g, name.Namespace), dependency.of(name))
-	})
-	return append(routes, led...), err
+	for _, of := range []string{metav1.NamespaceAll, name.Namespace} {
+		led, err := c.leading(ctx, of, func(g v1alpha1.GatewayReference) bool {
+			return slices.Contains(c.gatewayDependencies(&g, of), dependency.of(name))
+		})
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, led...)
+	}
+	return routes, nil
 }
 
 // asking returns the routes of a namespace to which it matters who has a claim: those that ask for the host, or wait for the destination.
