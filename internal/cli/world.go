@@ -43,8 +43,10 @@ type world struct {
 var routeJudge, policyJudge = sync.OnceValues(admission.New), sync.OnceValues(admission.NewPolicies)
 
 func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
-	w := &world{clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{},
-		roads: map[types.NamespacedName][]string{}}
+	w := &world{
+		clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{},
+		roads: map[types.NamespacedName][]string{},
+	}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
 		return nil, err
