@@ -164,7 +164,7 @@ func (c *cluster) callsOfPeople(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			said, err := c.as(t, kubeconfig, call.input, strings.Fields(call.args)...)
+			said, err := c.kubectlAs(t, kubeconfig, call.input, strings.Fields(call.args)...)
 			switch {
 			case call.words == "" && err != nil:
 				t.Errorf("%v: %s", err, said)
@@ -175,8 +175,8 @@ func (c *cluster) callsOfPeople(t *testing.T) {
 	}
 }
 
-// as runs kubectl as the user of a kubeconfig, and returns all that it says.
-func (c *cluster) as(t *testing.T, kubeconfig string, input []byte, args ...string) (string, error) {
+// kubectlAs runs kubectl as the user of a kubeconfig, and returns all that it says.
+func (c *cluster) kubectlAs(t *testing.T, kubeconfig string, input []byte, args ...string) (string, error) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), filepath.Join(c.Assets, "kubectl"), append([]string{"--kubeconfig=" + kubeconfig}, args...)...)
 	command.Stdin = bytes.NewReader(input)
@@ -186,7 +186,7 @@ func (c *cluster) as(t *testing.T, kubeconfig string, input []byte, args ...stri
 
 func (c *cluster) apply(t *testing.T, kubeconfig string, manifests []byte) {
 	t.Helper()
-	if said, err := c.as(t, kubeconfig, manifests, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
+	if said, err := c.kubectlAs(t, kubeconfig, manifests, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
 }
