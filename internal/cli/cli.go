@@ -23,7 +23,7 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(newLint(streams), newRender(streams))
+	root.AddCommand(newDiff(streams), newLint(streams), newRender(streams))
 	return root
 }
 
@@ -37,13 +37,17 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// ExitCode is the code with which the program ends: 0 for success, 2 for wrong arguments, and 1 for any other error.
+// trouble is an error of a command that exits with 1 for something else.
+type trouble struct{ error }
+
+// ExitCode is the code with which the program ends: 0 for success, 2 for wrong arguments and for trouble, and 1 for any other error.
 func ExitCode(err error) int {
 	var wrong usage
+	var failed trouble
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), errors.As(err, &failed):
 		return 2
 	}
 	return 1

@@ -84,8 +84,8 @@ func (l *linter) run(ctx context.Context) error {
 	if !slices.Contains([]string{string(severityError), string(severityWarning)}, l.failOn) {
 		return usage{fmt.Errorf("--fail-on %q: must be error or warning", l.failOn)}
 	}
-	if !slices.Contains([]policy.Default{"", policy.Allow, policy.Deny}, policy.Default(l.otherwise)) {
-		return usage{fmt.Errorf("--default-policy %q: must be Allow or Deny", l.otherwise)}
+	if err := checkDefault(l.otherwise); err != nil {
+		return err
 	}
 	manifests, err := l.read()
 	if err != nil {
@@ -104,6 +104,13 @@ func (l *linter) run(ctx context.Context) error {
 		return err
 	}
 	return l.verdict(findings)
+}
+
+func checkDefault(otherwise string) error {
+	if !slices.Contains([]policy.Default{"", policy.Allow, policy.Deny}, policy.Default(otherwise)) {
+		return usage{fmt.Errorf("--default-policy %q: must be Allow or Deny", otherwise)}
+	}
+	return nil
 }
 
 // verdict is the error with which the command exits, nil if nothing is as severe as that.
@@ -153,7 +160,7 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest) []finding {
 		}
 	}
 	for _, a := range routes {
-		r.refused(a.manifest, w.conflicts(a.route, a.translation))
+		r.refused(a.manifest, w.conflicts(a.route, a.translation, nil))
 	}
 	slices.SortStableFunc(r.findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	return r.findings

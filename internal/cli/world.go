@@ -22,7 +22,7 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// world is a cluster that holds the manifests of the input and nothing else. The routes in it have written nothing yet.
+// world is a cluster that holds the manifests of the input, and what routes have written before in a comparison.
 type world struct {
 	clusterDomain string
 	// otherwise is the operator's --default-policy. Without it and without policies in the input, nobody judges what routes may reach.
@@ -35,6 +35,8 @@ type world struct {
 	// roads are the policies that set a route's egress gateway.
 	roads   map[types.NamespacedName][]string
 	foreign []translate.Object
+	// holders are the claims of what routes have written before, without those that they give up.
+	holders []conflict.Holder
 	// asking are the routes that are refused for nothing but a conflict.
 	asking []*v1alpha1.ExternalRoute
 }
@@ -186,8 +188,8 @@ func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 }
 
 // conflicts judges a translated route among the others.
-func (w *world) conflicts(route *v1alpha1.ExternalRoute, translation *translate.Translation) *translate.Refusal {
-	return conflict.Judge(conflict.Route{ExternalRoute: route, Wanted: translation, ClusterDomain: w.clusterDomain}, w).Refusal
+func (w *world) conflicts(route *v1alpha1.ExternalRoute, translation *translate.Translation, owned map[translate.Key]translate.Object) *translate.Refusal {
+	return conflict.Judge(conflict.Route{ExternalRoute: route, Wanted: translation, Owned: owned, ClusterDomain: w.clusterDomain}, w).Refusal
 }
 
 var _ conflict.World = &world{}
@@ -254,8 +256,15 @@ func (w *world) Gateways() (found []conflict.Gateway) {
 // HTTPRoutes returns none: the command line does not read the kinds of the Gateway API.
 func (w *world) HTTPRoutes(types.NamespacedName) []conflict.HTTPRoute { return nil }
 
-// Holders returns none: no route has written anything.
-func (w *world) Holders(conflict.Claim) []conflict.Holder { return nil }
+// Holders returns the claims that clash with the claim.
+func (w *world) Holders(claim conflict.Claim) (found []conflict.Holder) {
+	for _, holder := range w.holders {
+		if claim.Clashes(holder.Claim) {
+			found = append(found, holder)
+		}
+	}
+	return found
+}
 
 // Asking returns the routes of a namespace that compete for what is claimed.
 func (w *world) Asking(namespace string, _ conflict.Claim) (found []*v1alpha1.ExternalRoute) {

@@ -73,6 +73,9 @@ type Plan struct {
 	repair *translate.Key
 }
 
+// MovesTraffic reports that the plan makes workloads send requests elsewhere.
+func (p Plan) MovesTraffic() bool { return p.moves }
+
 // Condition is the Programmed condition without its times.
 type Condition struct {
 	Programmed      bool

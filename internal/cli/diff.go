@@ -1,0 +1,320 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pmezard/go-difflib/difflib"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/internal/policy"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+const diffLong = `Print what a change of manifests does to the Istio objects of ExternalRoutes, and in which steps the operator does it.
+
+--base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization too. No cluster is asked. The objects
+of the base count as existing and settled, and the operator's own plan is driven from them to those of the change. Services, Namespaces, ExternalRoutePolicies
+and Istio objects of either input count as existing on its side.
+
+Of a route that is refused, the objects of the base stay, unless a policy forbids them. A route of the base that the other input lacks is deleted, as
+a GitOps tool with pruning does.
+
+Exits with 0 if no generated object differs, 1 if one differs, and 2 if the change has a refused route or policy, cannot be read, or a flag is wrong.`
+
+const diffExample = `  # what a pull request changes
+  git worktree add /tmp/base origin/main
+  kubectl externalroute diff --base /tmp/base/routes -f routes/
+
+  # the steps alone
+  kubectl externalroute diff --base /tmp/base/routes -f routes/ --objects=false
+
+  # what the first route of a repository adds
+  kubectl externalroute diff --base /dev/null -f route.yaml`
+
+// errDiffers says that objects differ. It is not printed.
+var errDiffers = errors.New("generated objects differ")
+
+// differ is the diff command with its flags.
+type differ struct {
+	input
+	base      []string
+	otherwise string
+	settle    time.Duration
+	objects   bool
+}
+
+func newDiff(streams genericiooptions.IOStreams) *cobra.Command {
+	d := &differ{input: input{IOStreams: streams}}
+	command := &cobra.Command{
+		Use:     "diff --base FILE|DIR (-f FILE|DIR|- | -k DIR)",
+		Short:   "Print what a change does to the Istio objects, and in which steps",
+		Long:    diffLong,
+		Example: diffExample,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := d.run(cmd.Context())
+			switch {
+			case errors.Is(err, errDiffers):
+				cmd.SilenceErrors = true
+			case err != nil:
+				err = trouble{err}
+			}
+			return err
+		},
+	}
+	d.addFlags(command)
+	flags := command.Flags()
+	flags.StringSliceVar(&d.base, "base", nil, "file or folder with the manifests before the change")
+	flags.StringVar(&d.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
+	flags.DurationVar(&d.settle, "settle", 3*time.Second, "the operator's --settle")
+	flags.BoolVar(&d.objects, "objects", true, "print the differences of the objects after the steps")
+	values := cobra.FixedCompletions([]string{string(policy.Allow), string(policy.Deny)}, cobra.ShellCompDirectiveNoFileComp)
+	if err := command.RegisterFlagCompletionFunc("default-policy", values); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return command
+}
+
+func (d *differ) check() error {
+	switch {
+	case len(d.base) == 0:
+		return usage{errors.New("--base is required: name the file or folder with the manifests before the change")}
+	case d.files.Kustomize != "" && len(d.base) > 1:
+		return usage{errors.New("-k needs one --base, a folder with a kustomization")}
+	case slices.Contains(d.base, "-") && slices.Contains(d.files.Filenames, "-"):
+		return usage{errors.New("only one of --base and -f can be standard input")}
+	case d.settle < 0:
+		return usage{fmt.Errorf("--settle %s: must not be negative", d.settle)}
+	}
+	return checkDefault(d.otherwise)
+}
+
+func (d *differ) run(ctx context.Context) error {
+	if err := d.check(); err != nil {
+		return err
+	}
+	before := d.input
+	if before.files.Filenames = d.base; d.files.Kustomize != "" {
+		before.files.Filenames, before.files.Kustomize = nil, d.base[0]
+	}
+	base, err := d.judge(ctx, &before, &revision{})
+	if err != nil {
+		return fmt.Errorf("read --base: %w", err)
+	}
+	head, err := d.judge(ctx, &d.input, base)
+	if err != nil {
+		return err
+	}
+	if len(base.routes)+len(head.routes) == 0 {
+		return errors.New("neither input holds an ExternalRoute")
+	}
+	differs, err := d.compare(base, head)
+	switch {
+	case err != nil || len(head.refused) > 0:
+		return errors.Join(append(head.refused, err)...)
+	case differs:
+		return errDiffers
+	}
+	return nil
+}
+
+func (d *differ) judge(ctx context.Context, from *input, before *revision) (*revision, error) {
+	manifests, err := from.read()
+	if err != nil {
+		return nil, err
+	}
+	return newRevision(ctx, manifests, before, d.clusterDomain, policy.Default(d.otherwise))
+}
+
+// compare prints what becomes of each route, and reports whether an object differs.
+func (d *differ) compare(base, head *revision) (differs bool, err error) {
+	all := map[types.NamespacedName]bool{}
+	for _, key := range slices.Concat(base.keys(), head.keys()) {
+		all[key] = true
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(all), compareNames) {
+		was, is := base.routes[key], head.routes[key]
+		before := was.objects()
+		steps, after := deletion(before), objects{}
+		if is != nil {
+			if steps, after, err = is.steps(before, d.settle); err != nil {
+				return false, err
+			}
+		}
+		notes := notes(was, is, len(before) > 0)
+		if is != nil && is.route != nil {
+			missing := head.unknown(is.route)
+			for _, path := range slices.Sorted(maps.Keys(missing)) {
+				notes = append(notes, path+": "+missing[path])
+			}
+		}
+		changes, err := changesOf(before, after)
+		if err != nil {
+			return false, err
+		}
+		differs = differs || len(changes) > 0
+		if verb := verbFor(was, is, len(changes) > 0); verb != unchanged || len(steps)+len(notes) > 0 {
+			d.print(key, verb, slices.Concat(notes, steps), changes)
+		}
+	}
+	return differs, nil
+}
+
+const unchanged = "is unchanged"
+
+func verbFor(was, is *judgement, differs bool) string {
+	switch {
+	case is == nil:
+		return "is deleted"
+	case is.rejected != nil || is.refusal != nil:
+		return "is refused"
+	case was == nil:
+		return "is created"
+	case differs:
+		return "is updated"
+	}
+	return unchanged
+}
+
+// notes say why the objects do not become what the manifests ask for, or what they would have been.
+func notes(was, is *judgement, stands bool) (notes []string) {
+	if was != nil && (was.rejected != nil || was.refusal != nil) {
+		notes = append(notes, "the base is refused, and counts as a route without objects")
+	}
+	if was != nil && was.route != nil && was.route.Spec.Suspend {
+		notes = append(notes, "the base is suspended: its objects are taken to be as its spec asks")
+	}
+	switch {
+	case is == nil:
+	case is.rejected != nil && is.route != nil:
+		notes = append(notes, "the API server rejects the manifest, and the route of the base stays")
+	case is.rejected != nil:
+		notes = append(notes, "the API server rejects the manifest")
+	case is.refusal != nil && is.refusal.Effect == translate.Keep && stands:
+		notes = append(notes, "the objects of the base stay, and the operator does not repair them")
+	}
+	switch {
+	case is == nil || is.route == nil:
+	case is.refusal != nil && is.refusal.Effect == translate.Withdraw && stands:
+		notes = append(notes, "the route is not allowed any more, and the operator deletes its objects")
+	case is.waits:
+		notes = append(notes, "the route waits until other routes have given up what it asks for, and then:")
+	case is.refusal == nil && is.route.Spec.Suspend:
+		notes = append(notes, "the route is suspended, and the operator writes nothing")
+	}
+	return notes
+}
+
+// deletion is what becomes of the objects of a route that is deleted.
+func deletion(before objects) []string {
+	if len(before) == 0 {
+		return nil
+	}
+	var names []string
+	for _, object := range sorted(before) {
+		names = append(names, translate.KeyOf(object).String())
+	}
+	return []string{"at once: the garbage collector deletes " + strings.Join(names, ", ")}
+}
+
+// changesOf are the unified diffs of the objects that differ.
+func changesOf(before, after objects) (changes []string, err error) {
+	both := maps.Clone(before)
+	maps.Copy(both, after)
+	for _, object := range sorted(both) {
+		key := translate.KeyOf(object)
+		old, err := yamlOf(before[key])
+		if err != nil {
+			return nil, err
+		}
+		now, err := yamlOf(after[key])
+		if err != nil {
+			return nil, err
+		}
+		path := key.Namespace + "/" + strings.ToLower(key.Kind) + "/" + key.Name
+		unified := difflib.UnifiedDiff{A: slices.Collect(strings.Lines(old)), B: slices.Collect(strings.Lines(now)), FromFile: "base/" + path, ToFile: "head/" + path, Context: 3}
+		if old == "" {
+			unified.FromFile = os.DevNull
+		}
+		if now == "" {
+			unified.ToFile = os.DevNull
+		}
+		change, err := difflib.GetUnifiedDiffString(unified)
+		if err != nil {
+			return nil, err
+		}
+		if change != "" {
+			changes = append(changes, change)
+		}
+	}
+	return changes, nil
+}
+
+// yamlOf is the YAML of an object, without what only a cluster gives it.
+func yamlOf(object translate.Object) (string, error) {
+	if object == nil {
+		return "", nil
+	}
+	manifest, err := translate.Manifest(object)
+	if err != nil {
+		return "", err
+	}
+	manifest.SetUID("")
+	raw, err := yaml.Marshal(manifest.Object)
+	return string(raw), err
+}
+
+func (d *differ) print(key types.NamespacedName, verb string, remarks, changes []string) {
+	fmt.Fprintf(d.Out, "ExternalRoute %s %s\n", key, verb)
+	for _, remark := range remarks {
+		fmt.Fprintf(d.Out, "  %s\n", remark)
+	}
+	if !d.objects {
+		return
+	}
+	colours := isTerminal(d.Out)
+	for _, change := range changes {
+		if colours {
+			change = coloured(change)
+		}
+		fmt.Fprint(d.Out, change)
+	}
+}
+
+func isTerminal(out io.Writer) bool {
+	file, is := out.(*os.File)
+	return is && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(file.Fd()))
+}
+
+// coloured is a diff in the colours of git.
+func coloured(change string) string {
+	var b strings.Builder
+	for line := range strings.Lines(change) {
+		colour := ""
+		switch line[0] {
+		case '+':
+			colour = "\x1b[32m"
+		case '-':
+			colour = "\x1b[31m"
+		case '@':
+			colour = "\x1b[36m"
+		}
+		if colour != "" {
+			line = colour + strings.TrimSuffix(line, "\n") + "\x1b[0m\n"
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
