@@ -189,32 +189,45 @@ func verbFor(was, is *judgement, differs bool) string {
 }
 
 // notes say why the objects do not become what the manifests ask for, or what they would have been.
-func notes(was, is *judgement, stands bool) (notes []string) {
+func notes(was, is *judgement, stands bool) []string {
+	var all []string
 	if was != nil && (was.rejected != nil || was.refusal != nil) {
-		notes = append(notes, "the base is refused, and counts as a route without objects")
+		all = append(all, "the base is refused, and counts as a route without objects")
 	}
 	if was != nil && was.route != nil && was.route.Spec.Suspend {
-		notes = append(notes, "the base is suspended: its objects are taken to be as its spec asks")
+		all = append(all, "the base is suspended: its objects are taken to be as its spec asks")
+	}
+	if is == nil {
+		return all
 	}
 	switch {
-	case is == nil:
-	case is.rejected != nil && is.route != nil:
-		notes = append(notes, "the API server rejects the manifest, and the route of the base stays")
-	case is.rejected != nil:
-		notes = append(notes, "the API server rejects the manifest")
-	case is.refusal != nil && is.refusal.Effect == translate.Keep && stands:
-		notes = append(notes, "the objects of the base stay, and the operator does not repair them")
+	case is.rejected == nil:
+	case is.route == nil:
+		return append(all, "the API server rejects the manifest")
+	default:
+		all = append(all, "the API server rejects the manifest, and the route of the base stays")
 	}
+	if note := is.note(stands); note != "" {
+		all = append(all, note)
+	}
+	return all
+}
+
+// note says what the operator makes of a route that it does not program at once.
+func (j *judgement) note(stands bool) string {
 	switch {
-	case is == nil || is.route == nil:
-	case is.refusal != nil && is.refusal.Effect == translate.Withdraw && stands:
-		notes = append(notes, "the route is not allowed any more, and the operator deletes its objects")
-	case is.waits:
-		notes = append(notes, "the route waits until other routes have given up what it asks for, and then:")
-	case is.refusal == nil && is.route.Spec.Suspend:
-		notes = append(notes, "the route is suspended, and the operator writes nothing")
+	case j.refusal != nil && !stands:
+		return ""
+	case j.refusal != nil && j.refusal.Effect == translate.Withdraw:
+		return "the route is not allowed any more, and the operator deletes its objects"
+	case j.refusal != nil:
+		return "the objects of the base stay, and the operator does not repair them"
+	case j.waits:
+		return "the route waits until other routes have given up what it asks for, and then:"
+	case j.route.Spec.Suspend:
+		return "the route is suspended, and the operator writes nothing"
 	}
-	return notes
+	return ""
 }
 
 // deletion is what becomes of the objects of a route that is deleted.
@@ -244,7 +257,10 @@ func changesOf(before, after objects) (changes []string, err error) {
 			return nil, err
 		}
 		path := key.Namespace + "/" + strings.ToLower(key.Kind) + "/" + key.Name
-		unified := difflib.UnifiedDiff{A: slices.Collect(strings.Lines(old)), B: slices.Collect(strings.Lines(now)), FromFile: "base/" + path, ToFile: "head/" + path, Context: 3}
+		unified := difflib.UnifiedDiff{
+			A: slices.Collect(strings.Lines(old)), FromFile: "base/" + path,
+			B: slices.Collect(strings.Lines(now)), ToFile: "head/" + path, Context: 3,
+		}
 		if old == "" {
 			unified.FromFile = os.DevNull
 		}
