@@ -167,21 +167,8 @@ func (r *revision) conclude(j *judgement, owned objects) {
 
 // judgeStanding decides as the operator does whether the objects of an earlier spec may stay.
 func (r *revision) judgeStanding(j *judgement, owned objects) {
-	scope := r.scope(j.route.Namespace)
-	if scope == nil {
-		return
-	}
-	standing := sorted(owned)
-	denied := scope.JudgeStanding(j.route, standing, r.otherwise)
-	if denied == nil && (j.refusal == nil || j.refusal.Reason != v1alpha1.ReasonGatewayNotUsable) {
-		denied = scope.JudgeRoad(j.route, standing, r.clusterDomain)
-	}
-	switch {
-	case denied == nil:
-	case j.refusal != nil && j.refusal.Reason == denied.Reason:
-		j.refusal.Effect = denied.Effect
-	default:
-		j.refusal = denied
+	if scope := r.scope(j.route.Namespace); scope != nil {
+		j.refusal = scope.JudgeKept(j.refusal, j.route, sorted(owned), r.clusterDomain, r.otherwise)
 	}
 }
 

@@ -169,22 +169,11 @@ func (r *Reconciler) judge(p *pass) error {
 
 // judgeStanding decides whether the objects of an earlier spec may stay. A refused spec keeps them otherwise, and so does a suspended route.
 func (r *Reconciler) judgeStanding(p *pass) {
-	keeps := p.verdict.Refusal != nil && p.verdict.Refusal.Effect == translate.Keep
-	if !p.policies.Known || !keeps && !p.route.Spec.Suspend {
+	if !p.policies.Known {
 		return
 	}
 	objects := slices.SortedFunc(maps.Values(p.owned), func(a, b translate.Object) int { return compareKeys(translate.KeyOf(a), translate.KeyOf(b)) })
-	denied := p.scope.JudgeStanding(p.route, objects, r.options.DefaultPolicy)
-	if denied == nil && (p.verdict.Refusal == nil || p.verdict.Refusal.Reason != v1alpha1.ReasonGatewayNotUsable) { // until it is, requests go the old way
-		denied = p.scope.JudgeRoad(p.route, objects, r.options.ClusterDomain)
-	}
-	switch {
-	case denied == nil:
-	case p.verdict.Refusal != nil && p.verdict.Refusal.Reason == denied.Reason:
-		p.verdict.Refusal.Effect = denied.Effect
-	default:
-		p.verdict.Refusal = denied
-	}
+	p.verdict.Refusal = p.scope.JudgeKept(p.verdict.Refusal, p.route, objects, r.options.ClusterDomain, r.options.DefaultPolicy)
 }
 
 // denied is why no policy allows the route, nil if one does, or that is not known. An operator that cannot read policies allows what it allows without any.

@@ -40,6 +40,28 @@ func (s *Scope) Judge(route *v1alpha1.ExternalRoute, otherwise Default) *transla
 	return refusal // what stands may serve as long as it takes the right road
 }
 
+// JudgeKept judges the objects of an earlier spec, which the operator keeps while the route is suspended, or refused for another reason. It returns why the
+// route is refused then, or the refusal as it is. While an egress gateway is not usable, requests go the way that they went.
+func (s *Scope) JudgeKept(refusal *translate.Refusal, route *v1alpha1.ExternalRoute, objects []translate.Object, clusterDomain string, otherwise Default,
+) *translate.Refusal {
+	if keeps := refusal != nil && refusal.Effect == translate.Keep; !keeps && !route.Spec.Suspend {
+		return refusal
+	}
+	denied := s.JudgeStanding(route, objects, otherwise)
+	if denied == nil && (refusal == nil || refusal.Reason != v1alpha1.ReasonGatewayNotUsable) {
+		denied = s.JudgeRoad(route, objects, clusterDomain)
+	}
+	switch {
+	case denied == nil:
+		return refusal
+	case refusal != nil && refusal.Reason == denied.Reason: // it says more about the spec
+		withdrawn := *refusal
+		withdrawn.Effect = denied.Effect
+		return &withdrawn
+	}
+	return denied
+}
+
 // JudgeStanding returns why the objects of a route may not stay, nil if they may: they are those of an earlier spec, which the operator does not replace as
 // long as the route is suspended or its spec is refused.
 func (s *Scope) JudgeStanding(route *v1alpha1.ExternalRoute, objects []translate.Object, otherwise Default) *translate.Refusal {
