@@ -109,6 +109,8 @@ type Translation struct {
 	Hosts []Host
 	// Destinations are the upstreams of the route's destinations, in their order.
 	Destinations []v1alpha1.DestinationStatus
+	// RuleOf is the index of the rule that each http route of the VirtualService comes from. A route without rules has one that matches all, of index 0.
+	RuleOf []int
 	// TakenOver are the existing Services whose own pods get no more traffic on the route's port.
 	TakenOver []string
 	// ClientCertificates are the names of the Secrets with the client certificates of destinations.
@@ -154,7 +156,7 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 	}
 	upstreams := groupUpstreams(route, inPlace, destinations)
 	narrow := len(inPlace) > 0 || otherPorts(route.Namespace, aliases, mesh, PortOf(route))
-	virtualService, problems := trafficFor(route, aliases, inPlace, destinations, narrow && route.Spec.EgressGateway == nil)
+	virtualService, ruleOf, problems := trafficFor(route, aliases, inPlace, destinations, narrow && route.Spec.EgressGateway == nil)
 	refusal.add(v1alpha1.ReasonInvalid, problems)
 	checkWaypoint(route, mesh, &refusal)
 	services, takenOver := servicesFor(route, aliases, mesh, &refusal)
@@ -174,6 +176,7 @@ func Translate(route *v1alpha1.ExternalRoute, mesh Mesh) (*Translation, *Refusal
 		Objects:      slices.Concat(services, serviceEntries(route, upstreams), destinationRules(route, upstreams), road),
 		Hosts:        served(route, aliases, inPlace),
 		Destinations: statusOf(destinations),
+		RuleOf:       ruleOf,
 		TakenOver:    takenOver,
 		HostScoped:   hostScoped(upstreams),
 
@@ -192,11 +195,12 @@ func (t *Translation) nameGateway(route *v1alpha1.ExternalRoute, mesh Mesh) {
 	}
 }
 
-// trafficFor is the VirtualService.
+// trafficFor is the VirtualService, and the rules of its http routes.
 func trafficFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, narrow bool,
-) (*networkingv1.VirtualService, field.ErrorList) {
+) (*networkingv1.VirtualService, []int, field.ErrorList) {
 	if SpeaksTCP(route) {
-		return tcpVirtualService(route, aliases, destinations)
+		virtualService, problems := tcpVirtualService(route, aliases, destinations)
+		return virtualService, nil, problems
 	}
 	return virtualServiceFor(route, aliases, inPlace, destinations, narrow)
 }

@@ -17,9 +17,10 @@ import (
 // maxVirtualService bounds the generated VirtualService, in bytes of its protobuf form, well below what etcd takes (1.5 MiB of JSON).
 const maxVirtualService = 768 << 10
 
-// virtualServiceFor sends what workloads call on the hosts to the destinations, by the route's rules. If it is narrow, its matches name the route's port.
+// virtualServiceFor sends what workloads call on the hosts to the destinations, by the route's rules, and returns the index of the rule of each of its http
+// routes. If it is narrow, its matches name the route's port.
 func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace []string, destinations []*destination, narrow bool,
-) (*networkingv1.VirtualService, field.ErrorList) {
+) (*networkingv1.VirtualService, []int, field.ErrorList) {
 	virtualService := emptyVirtualService(route, aliases)
 	virtualService.Spec.Hosts = append(virtualService.Spec.Hosts, inPlace...)
 
@@ -31,15 +32,17 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 		t.sourceLabels = selectorLabels(s)
 	}
 	var problems field.ErrorList
+	var ruleOf []int
 	rules, path := route.Spec.Rules, field.NewPath("spec", "rules")
 	if len(rules) == 0 {
 		rules, path = []v1alpha1.Rule{{}}, field.NewPath("spec", "destinations")
 		routes, mistakes := t.routes(&rules[0], path)
-		virtualService.Spec.Http, problems = routes, mistakes
+		virtualService.Spec.Http, ruleOf, problems = routes, make([]int, len(routes)), mistakes
 	} else {
 		for i := range rules {
 			routes, mistakes := t.routes(&rules[i], path.Index(i))
 			virtualService.Spec.Http = append(virtualService.Spec.Http, routes...)
+			ruleOf = append(ruleOf, slices.Repeat([]int{i}, len(routes))...)
 			problems = append(problems, mistakes...)
 		}
 	}
@@ -47,7 +50,7 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 		problems = append(problems, field.Invalid(path, fmt.Sprintf("%d rules", len(rules)), fmt.Sprintf(
 			"generate a VirtualService of %d bytes, and at most %d fit: shorten matches, headers and base paths, or remove rules", size, maxVirtualService)))
 	}
-	return virtualService, problems
+	return virtualService, ruleOf, problems
 }
 
 // emptyVirtualService has the aliases, and no routes yet.
