@@ -23,7 +23,7 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(newDiff(streams), newLint(streams), newRender(streams))
+	root.AddCommand(newDiff(streams), newExplain(streams), newLint(streams), newRender(streams))
 	return root
 }
 

@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/yaml"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/explain"
+	"github.com/externalroute/externalroute/internal/policy"
+)
+
+const explainLong = `Explain what happens to a request: the route and the rule that take it, the path and the authority that leave, the destination, its TLS, the road,
+the generated objects and the Envoy cluster. If no route takes the request, the command says why: rule by rule, or which host, port, export or refusal is in the way.
+
+http URLs are requests that the mesh reads. https URLs are TLS of the workload's own, and tcp://HOST:PORT is a connection.
+No cluster is asked: the answer is about the manifests of the input, in a mesh with default settings, and the routes of the input judged as by lint. VirtualServices and
+Sidecars of others are not followed. --from names the workload's namespace, and a pod whose manifest is in the input.
+
+Exits with 0 if a route takes the request, 1 if none does or the input cannot be read, and 2 for wrong flags.`
+
+const explainExample = `  # which rule, and where to
+  kubectl externalroute explain http://webserver/a?b=c -f route.yaml
+
+  # a POST with a header, from another namespace
+  kubectl externalroute explain http://payments.shop/v1/charge -X POST -H "x-sandbox: true" --from checkout -f routes/
+
+  # TLS of the workload's own
+  kubectl externalroute explain https://www.example.com -f routes/`
+
+var podKind = schema.GroupKind{Kind: "Pod"}
+
+// explainer is the explain command with its flags.
+type explainer struct {
+	input
+	from      string
+	method    string
+	headers   []string
+	output    string
+	otherwise string
+}
+
+// answerFormats print an answer.
+var answerFormats = map[string]func(explain.Answer, io.Writer) error{
+	"text": printAnswer,
+	"json": func(a explain.Answer, out io.Writer) error { return encode(a, out) },
+	"yaml": func(a explain.Answer, out io.Writer) error {
+		text, err := yaml.Marshal(a)
+		if err == nil {
+			_, err = out.Write(text)
+		}
+		return err
+	},
+}
+
+func newExplain(streams genericiooptions.IOStreams) *cobra.Command {
+	e := &explainer{input: input{IOStreams: streams}}
+	command := &cobra.Command{
+		Use:     "explain URL (-f FILE|DIR|- | -k DIR)",
+		Short:   "Explain what happens to a request, and why",
+		Long:    explainLong,
+		Example: explainExample,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+				return usage{errors.New("exactly one URL is required")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args[0]) },
+	}
+	e.addFlags(command)
+	flags := command.Flags()
+	flags.StringVar(&e.from, "from", "", "NAMESPACE or NAMESPACE/POD that sends the request. Defaults to the namespace of -n.")
+	flags.StringVarP(&e.method, "method", "X", "GET", "method of the request")
+	flags.StringArrayVarP(&e.headers, "header", "H", nil, `header of the request, such as "x-tier: gold"`)
+	flags.StringVarP(&e.output, "output", "o", "text", "format of the answer: json, text, yaml")
+	flags.StringVar(&e.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
+	for flag, values := range map[string][]string{
+		"output": {"json", "text", "yaml"}, "method": {"GET", "POST", "PUT", "DELETE"}, "default-policy": {string(policy.Allow), string(policy.Deny)},
+	} {
+		if err := command.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flags are defined above
+		}
+	}
+	return command
+}
+
+func (e *explainer) run(ctx context.Context, address string) error {
+	write, found := answerFormats[e.output]
+	if !found {
+		return usage{fmt.Errorf("--output %q: must be one of json, text, yaml", e.output)}
+	}
+	if !slices.Contains([]policy.Default{"", policy.Allow, policy.Deny}, policy.Default(e.otherwise)) {
+		return usage{fmt.Errorf("--default-policy %q: must be Allow or Deny", e.otherwise)}
+	}
+	request, err := e.request(address)
+	if err != nil {
+		return usage{err}
+	}
+	manifests, err := e.read()
+	if err != nil {
+		return err
+	}
+	if len(ofKind(manifests, routeKind)) == 0 {
+		return errors.New("the input holds no ExternalRoute")
+	}
+	if request.Pod != "" {
+		if request.Labels, found = labelsOf(manifests, request.Namespace, request.Pod); !found {
+			return fmt.Errorf("the input holds no Pod %s/%s: add its manifest, or name the namespace only", request.Namespace, request.Pod)
+		}
+	}
+	w, err := newWorld(manifests, e.clusterDomain)
+	if err != nil {
+		return err
+	}
+	w.otherwise = policy.Default(e.otherwise)
+	routes, err := routesIn(ctx, w, manifests)
+	if err != nil {
+		return err
+	}
+	answer := explain.Explain(request, routes, e.clusterDomain)
+	if err := write(answer, e.Out); err != nil {
+		return err
+	}
+	if !answer.Taken() {
+		return errors.New("no route takes the request")
+	}
+	return nil
+}
+
+// request reads the arguments.
+func (e *explainer) request(address string) (request explain.Request, err error) {
+	request.URL, err = url.Parse(address)
+	switch {
+	case err != nil:
+		return request, err
+	case !slices.Contains([]string{"http", "https", "tcp"}, request.URL.Scheme):
+		return request, fmt.Errorf("URL %q: must begin with http://, https:// or tcp://", address)
+	case request.URL.Hostname() == "" || request.URL.User != nil:
+		return request, fmt.Errorf("URL %q: must have a host, and no user", address)
+	case request.URL.Scheme == "tcp" && (request.URL.Port() == "" || request.URL.Path != ""):
+		return request, fmt.Errorf("URL %q: must be tcp://HOST:PORT", address)
+	}
+	if port := request.URL.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return request, fmt.Errorf("URL %q: the port must be 1 to 65535", address)
+		}
+	}
+	if request.URL.Scheme == "http" {
+		request.Method = e.method
+	}
+	request.URL.Fragment = ""
+	request.Headers = map[string]string{}
+	for _, header := range e.headers {
+		name, value, found := strings.Cut(header, ":")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		switch other, twice := request.Headers[name]; {
+		case !found || name == "":
+			return request, fmt.Errorf("--header %q: must be NAME: VALUE", header)
+		case name == "host":
+			return request, errors.New("--header host: write the host in the URL")
+		case twice: // Envoy matches them as one
+			value = other + "," + value
+		}
+		request.Headers[name] = value
+	}
+	request.Namespace, request.Pod, _ = strings.Cut(cmp.Or(e.from, e.namespace), "/")
+	if request.Namespace == "" {
+		return request, fmt.Errorf("--from %q: must be NAMESPACE or NAMESPACE/POD", e.from)
+	}
+	return request, nil
+}
+
+// labelsOf are the labels of a pod of the input.
+func labelsOf(manifests []manifest, namespace, pod string) (labels map[string]string, found bool) {
+	for _, m := range ofKind(manifests, podKind) {
+		if m.GetNamespace() == namespace && m.GetName() == pod {
+			if labels = m.GetLabels(); labels == nil {
+				labels = map[string]string{}
+			}
+			return labels, true
+		}
+	}
+	return nil, false
+}
+
+// routesIn are the routes of the input, judged as lint judges them. An invalid policy is an error: nobody knows what it would allow.
+func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []explain.Route, err error) {
+	var mistakes []error
+	for _, m := range ofKind(manifests, policyKind) {
+		if refusal := w.admitPolicy(ctx, m); refusal != nil {
+			mistakes = append(mistakes, refused(m, refusal))
+		}
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	for _, m := range ofKind(manifests, routeKind) {
+		var route explain.Route
+		if route.ExternalRoute, route.Refusal = w.admit(ctx, m); route.Refusal != nil {
+			route.ExternalRoute = asWritten(m)
+			routes = append(routes, route)
+			continue
+		}
+		for _, note := range w.unknown(route.ExternalRoute) {
+			route.Notes = append(route.Notes, note)
+		}
+		slices.Sort(route.Notes)
+		if route.Translation, route.Refusal = w.translate(route.ExternalRoute); route.Refusal == nil {
+			w.asking = append(w.asking, route.ExternalRoute)
+		}
+		routes = append(routes, route)
+	}
+	for i := range routes {
+		if routes[i].Refusal == nil {
+			routes[i].Refusal = w.conflicts(routes[i].ExternalRoute, routes[i].Translation)
+		}
+	}
+	return routes, nil
+}
+
+// asWritten is a route that the API server would refuse, as far as it can be read.
+func asWritten(m manifest) *v1alpha1.ExternalRoute {
+	route := &v1alpha1.ExternalRoute{}
+	_ = runtime.DefaultUnstructuredConverter.FromUnstructured(m.Object, route) // what it cannot read stays empty, and the refusal names it
+	route.Namespace, route.Name = m.GetNamespace(), m.GetName()
+	return route
+}

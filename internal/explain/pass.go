@@ -1,0 +1,109 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// known is a ServiceEntry by which the mesh knows the request's host under its real name.
+type known struct {
+	Route
+	entry *networkingv1.ServiceEntry
+	// host is how the entry writes it: it may be a wildcard.
+	host string
+}
+
+// port is the entry's port of a number, or its first.
+func (k known) port(number uint32) *istio.ServicePort {
+	ports := k.entry.Spec.Ports
+	return ports[max(0, slices.IndexFunc(ports, func(p *istio.ServicePort) bool { return p.Number == number }))]
+}
+
+// passThrough says what happens to a request for which no VirtualService is: a connection of the workload's own TLS leaves if a ServiceEntry lets it.
+func (q *question) passThrough(a *Answer) {
+	var found []known
+	for _, k := range q.known() {
+		port := k.port(q.port)
+		switch {
+		case !visible(k.entry.Spec.ExportTo, k.Namespace, q.Namespace):
+			if translate.PassesThrough(k.ExternalRoute) {
+				a.Why = append(a.Why, notExported(k.Route, k.host, k.entry.Spec.ExportTo, q.Namespace))
+			}
+		case port.Protocol != "TLS":
+			if port.Number == q.port && !translate.LeadsNowhere(port) {
+				a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh as its destination, so the request leaves as it is, in plaintext, "+
+					"and no rule applies: call the route's hosts", nameOf(k.Route), k.host))
+			}
+		case q.URL.Scheme != "https" || q.port != port.Number:
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s lets workloads call %s over their own TLS on port %d only: call https://%[2]s:%[3]d, or add a route for port %[4]d",
+				nameOf(k.Route), q.host, port.Number, q.port))
+		case slices.Contains(k.Translation.HostScoped, k.host):
+			a.Outcome = NotServed
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s has tls.scope Host, so that the mesh sends TLS in TLS to %s, and that fails: use scope Route, or call the "+
+				"route's host over http", nameOf(k.Route), k.host))
+			return
+		default:
+			found = append(found, k)
+		}
+	}
+	if len(found) == 0 {
+		a.Outcome = NotServed
+		if len(a.Why) == 0 {
+			a.Why, a.Closest = append(a.Why, fmt.Sprintf("no ExternalRoute serves %s for namespace %s", q.host, q.Namespace)), q.closest()
+		}
+		return
+	}
+	q.pass(a, found[0])
+}
+
+// known are the ServiceEntries with the request's host, those of whole names and of pass-through routes first.
+func (q *question) known() (found []known) {
+	for _, route := range q.routes {
+		if route.Refusal != nil {
+			continue
+		}
+		for _, entry := range translate.Of[*networkingv1.ServiceEntry](route.Translation.Objects) {
+			if i := slices.IndexFunc(entry.Spec.Hosts, q.calls); i >= 0 {
+				found = append(found, known{route, entry, entry.Spec.Hosts[i]})
+			}
+		}
+	}
+	rank := func(k known) (rank int) {
+		if strings.HasPrefix(k.host, "*") {
+			rank += 2
+		}
+		if !translate.PassesThrough(k.ExternalRoute) {
+			rank++
+		}
+		return rank
+	}
+	slices.SortStableFunc(found, func(a, b known) int { return rank(a) - rank(b) })
+	return found
+}
+
+// pass says where a connection of the workload's own TLS goes.
+func (q *question) pass(a *Answer, k known) {
+	a.Outcome, a.Why, a.Route, a.Host, a.Notes = PassedThrough, nil, nameOf(k.Route), q.host, slices.Clone(k.Notes)
+	a.Road = &Road{Kind: "Sidecar"}
+	names := []string{k.host}
+	to := &istio.Destination{Host: k.host, Port: &istio.PortSelector{Number: q.port}}
+	if translate.LedTo(k.entry) != "" {
+		a.Road = roadOf(k.Route)
+		a.Road.Cluster = cluster(to)
+		for _, leg := range translate.Of[*networkingv1.VirtualService](k.Translation.Objects) {
+			if slices.Contains(leg.Spec.Hosts, k.host) {
+				to = leg.Spec.Tls[0].Route[0].Destination
+			}
+		}
+		names = append(names, to.Host)
+	}
+	d := destinationOf(k.Route, target{Destination: to})
+	d.URL, d.Verified, d.SNI = fmt.Sprintf("https://%s:%d", q.host, q.port), "by the workload", q.host
+	a.Destinations, a.Objects = []Destination{d}, q.objects(k.Route, names...)
+}
