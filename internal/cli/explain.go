@@ -22,12 +22,13 @@ import (
 	"github.com/externalroute/externalroute/internal/policy"
 )
 
-const explainLong = `Explain what happens to a request: the route and the rule that take it, the path and the authority that leave, the destination, its TLS, the road,
-the generated objects and the Envoy cluster. If no route takes the request, the command says why: rule by rule, or which host, port, export or refusal is in the way.
+const explainLong = `Explain what happens to a request: the route and the rule that take it, the path and the authority that leave, the destination, its TLS,
+the road, the generated objects and the Envoy cluster. If no route takes the request, the command says why: rule by rule, or which host, port, export or refusal
+is in the way.
 
 http URLs are requests that the mesh reads. https URLs are TLS of the workload's own, and tcp://HOST:PORT is a connection.
-No cluster is asked: the answer is about the manifests of the input, in a mesh with default settings, and the routes of the input judged as by lint. VirtualServices and
-Sidecars of others are not followed. --from names the workload's namespace, and a pod whose manifest is in the input.
+No cluster is asked: the answer is about the manifests of the input, in a mesh with default settings, and the routes of the input are judged as by lint.
+VirtualServices and Sidecars of others are not followed. --from names the workload's namespace, and a pod whose manifest is in the input.
 
 Exits with 0 if a route takes the request, 1 if none does or the input cannot be read, and 2 for wrong flags.`
 
@@ -142,45 +143,60 @@ func (e *explainer) run(ctx context.Context, address string) error {
 
 // request reads the arguments.
 func (e *explainer) request(address string) (request explain.Request, err error) {
-	request.URL, err = url.Parse(address)
-	switch {
-	case err != nil:
+	if request.URL, err = urlOf(address); err != nil {
 		return request, err
-	case !slices.Contains([]string{"http", "https", "tcp"}, request.URL.Scheme):
-		return request, fmt.Errorf("URL %q: must begin with http://, https:// or tcp://", address)
-	case request.URL.Hostname() == "" || request.URL.User != nil:
-		return request, fmt.Errorf("URL %q: must have a host, and no user", address)
-	case request.URL.Scheme == "tcp" && (request.URL.Port() == "" || request.URL.Path != ""):
-		return request, fmt.Errorf("URL %q: must be tcp://HOST:PORT", address)
-	}
-	if port := request.URL.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return request, fmt.Errorf("URL %q: the port must be 1 to 65535", address)
-		}
 	}
 	if request.URL.Scheme == "http" {
 		request.Method = e.method
 	}
-	request.URL.Fragment = ""
-	request.Headers = map[string]string{}
-	for _, header := range e.headers {
-		name, value, found := strings.Cut(header, ":")
-		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
-		switch other, twice := request.Headers[name]; {
-		case !found || name == "":
-			return request, fmt.Errorf("--header %q: must be NAME: VALUE", header)
-		case name == "host":
-			return request, errors.New("--header host: write the host in the URL")
-		case twice: // Envoy matches them as one
-			value = other + "," + value
-		}
-		request.Headers[name] = value
+	if request.Headers, err = headersOf(e.headers); err != nil {
+		return request, err
 	}
 	request.Namespace, request.Pod, _ = strings.Cut(cmp.Or(e.from, e.namespace), "/")
 	if request.Namespace == "" {
 		return request, fmt.Errorf("--from %q: must be NAMESPACE or NAMESPACE/POD", e.from)
 	}
 	return request, nil
+}
+
+func urlOf(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return nil, err
+	case !slices.Contains([]string{"http", "https", "tcp"}, u.Scheme):
+		return nil, fmt.Errorf("URL %q: must begin with http://, https:// or tcp://", address)
+	case u.Hostname() == "" || u.User != nil:
+		return nil, fmt.Errorf("URL %q: must have a host, and no user", address)
+	case u.Scheme == "tcp" && (u.Port() == "" || u.Path != ""):
+		return nil, fmt.Errorf("URL %q: must be tcp://HOST:PORT", address)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("URL %q: the port must be 1 to 65535", address)
+		}
+	}
+	u.Fragment = "" // clients keep it to themselves
+	return u, nil
+}
+
+// headersOf are headers by their lower-case names.
+func headersOf(lines []string) (map[string]string, error) {
+	headers := map[string]string{}
+	for _, line := range lines {
+		name, value, found := strings.Cut(line, ":")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		switch other, twice := headers[name]; {
+		case !found || name == "":
+			return nil, fmt.Errorf("--header %q: must be NAME: VALUE", line)
+		case name == "host":
+			return nil, errors.New("--header host: write the host in the URL")
+		case twice: // Envoy matches them as one
+			value = other + "," + value
+		}
+		headers[name] = value
+	}
+	return headers, nil
 }
 
 // labelsOf are the labels of a pod of the input.

@@ -152,33 +152,53 @@ func TestOutcomes(t *testing.T) {
 		"a connection to a port that is HTTP":   {spec: smallest, url: "tcp://web:80", outcome: explain.NotServed, why: "takes HTTP requests"},
 		"TLS to a destination's host":           {spec: smallest, url: "https://api.example.com/", outcome: explain.PassedThrough},
 		"plaintext to a destination's host":     {spec: smallest, url: "http://api.example.com/", outcome: explain.NotServed, why: "on port 443 only"},
-		"TLS of a host with TLS for the mesh too": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com", tls: {scope: Host}}]}`,
-			url: "https://api.example.com/", outcome: explain.NotServed, why: "TLS in TLS"},
-		"plaintext to a plaintext destination": {spec: `{hosts: [web], destinations: [{url: "http://api.example.com"}]}`, url: "http://api.example.com/",
-			outcome: explain.NotServed, why: "leaves as it is"},
+		"TLS of a host with TLS for the mesh too": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com", tls: {scope: Host}}]}`,
+			url:  "https://api.example.com/", outcome: explain.NotServed, why: "TLS in TLS",
+		},
+		"plaintext to a plaintext destination": {
+			spec: `{hosts: [web], destinations: [{url: "http://api.example.com"}]}`, url: "http://api.example.com/",
+			outcome: explain.NotServed, why: "leaves as it is",
+		},
 		"in place":                {spec: `{hosts: [api.example.com], destinations: [{url: "https://api.example.com"}]}`, url: "http://api.example.com/", outcome: explain.Forwarded},
 		"TLS beside in place":     {spec: `{hosts: [api.example.com], destinations: [{url: "https://api.example.com"}]}`, url: "https://api.example.com/", outcome: explain.PassedThrough},
 		"a pass-through host":     {spec: `{hosts: [www.example.com]}`, url: "https://www.example.com/", outcome: explain.PassedThrough},
 		"a wildcard":              {spec: `{hosts: ["*.example.com"]}`, url: "https://a.b.example.com/", outcome: explain.PassedThrough},
 		"not a wildcard's domain": {spec: `{hosts: ["*.example.com"]}`, url: "https://example.com/", outcome: explain.NotServed, why: "no ExternalRoute"},
-		"a pass-through host elsewhere": {spec: `{hosts: [www.example.com]}`, url: "https://www.example.com/", from: "other", outcome: explain.NotServed,
-			why: "exports it to namespace shop only"},
+		"a pass-through host elsewhere": {
+			spec: `{hosts: [www.example.com]}`, url: "https://www.example.com/", from: "other", outcome: explain.NotServed,
+			why: "exports it to namespace shop only",
+		},
 		"TCP":        {spec: `{hosts: [db], destinations: [{url: "tls://db.example.com:6380"}]}`, url: "tcp://db:6380", outcome: explain.Forwarded},
 		"TLS in TCP": {spec: `{hosts: [db], destinations: [{url: "tcp://db.example.com:6380"}]}`, url: "https://db:6380", outcome: explain.Forwarded},
-		"another port of TCP": {spec: `{hosts: [db], destinations: [{url: "tcp://db.example.com:6380"}]}`, url: "tcp://db:1", outcome: explain.NotServed,
-			why: "on port 6380"},
-		"a selected pod": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], workloadSelector: {matchLabels: {app: a}}}`, url: "http://web/",
-			labels: map[string]string{"app": "a"}, outcome: explain.Forwarded},
-		"another pod": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], workloadSelector: {matchLabels: {app: a}}}`, url: "http://web/",
-			labels: map[string]string{}, outcome: explain.NotSelected, why: "wants label app: a, and the pod has none"},
-		"a refused route": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{match: [{uri: {regex: "("}}]}]}`, url: "http://web/",
-			outcome: explain.NotServed, why: "is refused (Invalid): spec.rules[0].match[0].uri.regex"},
-		"a direct response": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{directResponse: {status: 200}}]}`, url: "http://web/",
-			outcome: explain.Answered},
-		"a fault for some": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{fault: {abort: {percentage: 99, httpStatus: 500}}}]}`,
-			url: "http://web/", outcome: explain.Forwarded},
-		"a fault for all": {spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{fault: {abort: {percentage: 100, httpStatus: 500}}}]}`,
-			url: "http://web/", outcome: explain.Answered},
+		"another port of TCP": {
+			spec: `{hosts: [db], destinations: [{url: "tcp://db.example.com:6380"}]}`, url: "tcp://db:1", outcome: explain.NotServed,
+			why: "on port 6380",
+		},
+		"a selected pod": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], workloadSelector: {matchLabels: {app: a}}}`, url: "http://web/",
+			labels: map[string]string{"app": "a"}, outcome: explain.Forwarded,
+		},
+		"another pod": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], workloadSelector: {matchLabels: {app: a}}}`, url: "http://web/",
+			labels: map[string]string{}, outcome: explain.NotSelected, why: "wants label app: a, and the pod has none",
+		},
+		"a refused route": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{match: [{uri: {regex: "("}}]}]}`, url: "http://web/",
+			outcome: explain.NotServed, why: "is refused (Invalid): spec.rules[0].match[0].uri.regex",
+		},
+		"a direct response": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{directResponse: {status: 200}}]}`, url: "http://web/",
+			outcome: explain.Answered,
+		},
+		"a fault for some": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{fault: {abort: {percentage: 99, httpStatus: 500}}}]}`,
+			url:  "http://web/", outcome: explain.Forwarded,
+		},
+		"a fault for all": {
+			spec: `{hosts: [web], destinations: [{url: "https://api.example.com"}], rules: [{fault: {abort: {percentage: 100, httpStatus: 500}}}]}`,
+			url:  "http://web/", outcome: explain.Answered,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := requestFor(t, c.url)
@@ -228,10 +248,14 @@ egressGateway: {name: istio-egressgateway, namespace: istio-egress}
 		Path: "/v1/y", Timeout: "5s", Retries: "2 on connect-failure,refused-stream",
 		Road: &explain.Road{Kind: "EgressGateway", Name: gateway.String(), By: "spec.egressGateway", Cluster: got.Road.Cluster},
 		Destinations: []explain.Destination{
-			{Name: "a", URL: "https://a.example.com/v1", Share: "75%", Authority: "a.example.com", Addresses: []string{"a.example.com"}, SNI: "a.example.com",
-				Verified: "certificate for a.example.com, by ConfigMap shop/ca", Cluster: "outbound|443|" + at[0].Subset + "|" + at[0].Host},
-			{Name: "b", URL: "http://b.example.com/v1", Share: "25%", Authority: "b.example.com", Addresses: []string{"b.example.com"}, Verified: "not at all: plaintext",
-				Cluster: "outbound|80|" + at[1].Subset + "|" + at[1].Host},
+			{
+				Name: "a", URL: "https://a.example.com/v1", Share: "75%", Authority: "a.example.com", Addresses: []string{"a.example.com"}, SNI: "a.example.com",
+				Verified: "certificate for a.example.com, by ConfigMap shop/ca", Cluster: "outbound|443|" + at[0].Subset + "|" + at[0].Host,
+			},
+			{
+				Name: "b", URL: "http://b.example.com/v1", Share: "25%", Authority: "b.example.com", Addresses: []string{"b.example.com"}, Verified: "not at all: plaintext",
+				Cluster: "outbound|80|" + at[1].Subset + "|" + at[1].Host,
+			},
 		},
 		Objects: got.Objects,
 	}

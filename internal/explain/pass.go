@@ -41,12 +41,13 @@ func (q *question) passThrough(a *Answer) {
 					"and no rule applies: call the route's hosts", nameOf(k.Route), k.host))
 			}
 		case q.URL.Scheme != "https" || q.port != port.Number:
-			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s lets workloads call %s over their own TLS on port %d only: call https://%[2]s:%[3]d, or add a route for port %[4]d",
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s lets workloads call %s over their own TLS on port %d only: "+
+				"call https://%[2]s:%[3]d, or add a route for port %[4]d",
 				nameOf(k.Route), q.host, port.Number, q.port))
 		case slices.Contains(k.Translation.HostScoped, k.host):
 			a.Outcome = NotServed
-			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s has tls.scope Host, so that the mesh sends TLS in TLS to %s, and that fails: use scope Route, or call the "+
-				"route's host over http", nameOf(k.Route), k.host))
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s has tls.scope Host, so that the mesh sends TLS in TLS to %s, and that fails: use scope Route, "+
+				"or call the route's host over http", nameOf(k.Route), k.host))
 			return
 		default:
 			found = append(found, k)

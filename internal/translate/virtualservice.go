@@ -37,7 +37,7 @@ func virtualServiceFor(route *v1alpha1.ExternalRoute, aliases []alias, inPlace [
 	if len(rules) == 0 {
 		rules, path = []v1alpha1.Rule{{}}, field.NewPath("spec", "destinations")
 		routes, mistakes := t.routes(&rules[0], path)
-		virtualService.Spec.Http, ruleOf, problems = routes, make([]int, len(routes)), mistakes
+		virtualService.Spec.Http, ruleOf, problems = routes, slices.Repeat([]int{0}, len(routes)), mistakes
 	} else {
 		for i := range rules {
 			routes, mistakes := t.routes(&rules[i], path.Index(i))
