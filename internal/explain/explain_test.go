@@ -1,6 +1,7 @@
 package explain_test
 
 import (
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -286,6 +287,25 @@ func TestPassThroughAGateway(t *testing.T) {
 	}
 }
 
+// golden is the route of a golden case, without the objects beside it.
+func golden(t *testing.T, file string) explain.Route {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n---")
+	var manifest struct{ Spec any }
+	if err := yaml.Unmarshal([]byte(first), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := yaml.Marshal(manifest.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return translated(t, string(spec))
+}
+
 // TestEveryTranslation explains a request to each host of each golden case: no shape of a translation is unknown.
 func TestEveryTranslation(t *testing.T) {
 	files, err := filepath.Glob("../translate/testdata/*/route.yaml")
@@ -294,20 +314,7 @@ func TestEveryTranslation(t *testing.T) {
 	}
 	taken := 0
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first, _, _ := strings.Cut(string(text), "\n---")
-		var manifest struct{ Spec any }
-		if err := yaml.Unmarshal([]byte(first), &manifest); err != nil {
-			continue
-		}
-		spec, err := yaml.Marshal(manifest.Spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		route := translated(t, string(spec))
+		route := golden(t, file)
 		if route.Refusal != nil {
 			continue
 		}
@@ -326,5 +333,45 @@ func TestEveryTranslation(t *testing.T) {
 	}
 	if taken < 50 {
 		t.Errorf("%d requests were taken, of %d files", taken, len(files))
+	}
+}
+
+// TestCalls compares answers with the calls of the golden cases, which Istio's simulation answers in test/mesh.
+func TestCalls(t *testing.T) {
+	files, err := filepath.Glob("../translate/testdata/*/calls.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		var calls []struct {
+			Path, Method, WantPath, WantAuthority, WantDestination string
+			Headers                                                map[string]string
+			WantStatus                                             uint32
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(text, &calls); err != nil {
+			t.Fatal(err)
+		}
+		route := golden(t, filepath.Join(filepath.Dir(file), "route.yaml"))
+		for _, call := range calls {
+			request := requestFor(t, fmt.Sprintf("http://%s:%d%s", route.Spec.Hosts[0], translate.PortOf(route.ExternalRoute), call.Path))
+			if call.Method != "" {
+				request.Method = call.Method
+			}
+			for name, value := range call.Headers {
+				request.Headers[strings.ToLower(name)] = value
+			}
+			got := explain.Explain(request, []explain.Route{route}, "cluster.local")
+			some := call.WantAuthority == "" && call.WantDestination == ""
+			for _, d := range got.Destinations {
+				some = some || (call.WantAuthority == "" || d.Authority == call.WantAuthority) && (call.WantDestination == "" || d.Name == call.WantDestination)
+			}
+			if got.Status != call.WantStatus || call.WantPath != "" && got.Path != call.WantPath || !some {
+				t.Errorf("%s: %+v: %+v", file, call, got)
+			}
+		}
 	}
 }
