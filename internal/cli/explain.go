@@ -241,7 +241,7 @@ func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []exp
 	}
 	for i := range routes {
 		if routes[i].Refusal == nil {
-			routes[i].Refusal = w.conflicts(routes[i].ExternalRoute, routes[i].Translation)
+			routes[i].Refusal = w.conflicts(routes[i].ExternalRoute, routes[i].Translation, nil)
 		}
 	}
 	return routes, nil
