@@ -102,7 +102,7 @@ mesh: ## Run what the operator generates through Istio's own validators, analyze
 
 .PHONY: e2e
 e2e: ## Send real requests through a real istiod and Envoy (Linux; no root where user namespaces exist)
-	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 30m
+	$(PATIENTLY) testing go test -C test/e2e ./... -count=1 -v -timeout 60m
 
 .PHONY: chart-test
 chart-test: ## Lint, unit-test and validate the Helm chart, and install it into a real control plane
