@@ -299,7 +299,9 @@ func (b *batchOfRoutes) missing(t *testing.T, app *bench.App) []string {
 	wanted := map[string]bool{}
 	for _, r := range b.routes {
 		for _, object := range r.Generated {
-			if _, second, _ := unstructured.NestedSlice(object.Object, "spec", "gateways"); object.GetKind() == "VirtualService" && !second {
+			_, second, _ := unstructured.NestedSlice(object.Object, "spec", "gateways")
+			exportTo, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "exportTo")
+			if object.GetKind() == "VirtualService" && !second && (slices.Contains(exportTo, ".") || slices.Contains(exportTo, "*")) { // or it is the waypoint's alone
 				wantedOf(object, fmt.Sprint(port(r.Route)), wanted)
 			}
 		}
