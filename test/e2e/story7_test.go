@@ -263,7 +263,7 @@ func TestDeletionNeverSendsPlaintext(t *testing.T) {
 			one := mesh.Serve(t, &bench.Upstream{Host: "one.example.com"})
 			app := begin(t, namespace)
 			applyText(t, namespace, "{apiVersion: v1, kind: Service, metadata: {name: life}, spec: {ports: [{name: http, port: 80}]}}")
-			arrived(t, app) // before that, the sidecar answers for no Service
+			arrived(t, app)                                                // before that, the sidecar answers for no Service
 			before := refuses(t, app, life, http.StatusServiceUnavailable) // a Service without pods
 			apply(t, namespace, "life.yaml")
 			patch(t, namespace, fmt.Sprintf(`{"destinations": [{"url": "https://one.example.com", "tls": {"scope": %q}}]}`, scope))
