@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-// Every script is a session at the prompt. UPDATE_SCRIPTS=1 writes what the commands print into the scripts.
+// Every script is what a user types at the prompt. UPDATE_SCRIPTS=1 writes what the commands print into the scripts.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", RequireExplicitExec: true,

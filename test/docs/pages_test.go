@@ -124,7 +124,7 @@ func TestEveryManifestTranslates(t *testing.T) {
 	}
 }
 
-// Whoever has a task finds the manifest for it, as it stands, and whoever has a manifest a page on it.
+// A reader with a task finds the manifest for it, as it stands, and a reader with a manifest finds a page on it.
 func TestEverySampleIsInAGuide(t *testing.T) {
 	shown := map[string]bool{}
 	for _, page := range documents(t) {
