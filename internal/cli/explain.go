@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -223,26 +224,12 @@ func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []exp
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	for _, m := range ofKind(manifests, routeKind) {
-		var route explain.Route
-		if route.ExternalRoute, route.Refusal = w.admit(ctx, m); route.Refusal != nil {
-			route.ExternalRoute = asWritten(m)
-			routes = append(routes, route)
-			continue
-		}
-		for _, note := range w.unknown(route.ExternalRoute) {
-			route.Notes = append(route.Notes, note)
-		}
-		slices.Sort(route.Notes)
-		if route.Translation, route.Refusal = w.translate(route.ExternalRoute); route.Refusal == nil {
-			w.asking = append(w.asking, route.ExternalRoute)
+	for _, j := range w.judgeRoutes(ctx, manifests) {
+		route := explain.Route{ExternalRoute: j.route, Translation: j.translation, Refusal: j.refusal, Notes: slices.Sorted(maps.Values(j.missing))}
+		if j.route == nil {
+			route.ExternalRoute = asWritten(j.manifest)
 		}
 		routes = append(routes, route)
-	}
-	for i := range routes {
-		if routes[i].Refusal == nil {
-			routes[i].Refusal = w.conflicts(routes[i].ExternalRoute, routes[i].Translation, nil)
-		}
 	}
 	return routes, nil
 }

@@ -132,35 +132,18 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest) []finding {
 	for _, m := range ofKind(manifests, policyKind) {
 		r.refused(m, w.admitPolicy(ctx, m))
 	}
-	type accepted struct {
-		manifest
-		route       *v1alpha1.ExternalRoute
-		translation *translate.Translation
-	}
-	var routes []accepted
-	for _, m := range ofKind(manifests, routeKind) {
-		route, refusal := w.admit(ctx, m)
-		if r.refused(m, refusal) {
-			continue
+	for _, j := range w.judgeRoutes(ctx, manifests) {
+		if j.route != nil {
+			for _, advice := range lint.Advise(j.route) {
+				r.add(j.manifest, severityWarning, advice.Rule, advice.Path.String(), advice.Message)
+			}
 		}
-		for _, advice := range lint.Advise(route) {
-			r.add(m, severityWarning, advice.Rule, advice.Path.String(), advice.Message)
+		for _, path := range slices.Sorted(maps.Keys(j.missing)) {
+			r.add(j.manifest, severityWarning, "NotInInput", path, j.missing[path])
 		}
-		missing := w.unknown(route)
-		for _, path := range slices.Sorted(maps.Keys(missing)) {
-			r.add(m, severityWarning, "NotInInput", path, missing[path])
+		if unknown := j.refusal != nil && j.refusal.Reason == v1alpha1.ReasonGatewayNotUsable && j.missing["spec.egressGateway"] != ""; !unknown {
+			r.refused(j.manifest, j.refusal)
 		}
-		translation, refusal := w.translate(route)
-		if refusal != nil && refusal.Reason == v1alpha1.ReasonGatewayNotUsable && missing["spec.egressGateway"] != "" {
-			continue
-		}
-		if !r.refused(m, refusal) {
-			routes = append(routes, accepted{m, route, translation})
-			w.asking = append(w.asking, route)
-		}
-	}
-	for _, a := range routes {
-		r.refused(a.manifest, w.conflicts(a.route, a.translation, nil))
 	}
 	slices.SortStableFunc(r.findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	return r.findings
@@ -175,10 +158,10 @@ func (r *report) add(m manifest, s severity, rule, path, message string) {
 	})
 }
 
-// refused adds each problem of a refusal, and reports whether there is one.
-func (r *report) refused(m manifest, refusal *translate.Refusal) bool {
+// refused adds each problem of a refusal, if there is one.
+func (r *report) refused(m manifest, refusal *translate.Refusal) {
 	if refusal == nil {
-		return false
+		return
 	}
 	for _, problem := range refusal.Problems {
 		message := problem.ErrorBody()
@@ -187,7 +170,6 @@ func (r *report) refused(m manifest, refusal *translate.Refusal) bool {
 		}
 		r.add(m, severityError, refusal.Reason, problem.Field, message)
 	}
-	return true
 }
 
 // written adds what is wrong with the way the objects are written: keys that a map has twice, and objects that the input has twice.

@@ -192,6 +192,37 @@ func (w *world) conflicts(route *v1alpha1.ExternalRoute, translation *translate.
 	return conflict.Judge(conflict.Route{ExternalRoute: route, Wanted: translation, Owned: owned, ClusterDomain: w.clusterDomain}, w).Refusal
 }
 
+// judged is a route of the input, and what the API server, the policies and the other routes say of it.
+type judged struct {
+	manifest
+	route       *v1alpha1.ExternalRoute // nil if the API server refuses it
+	translation *translate.Translation
+	refusal     *translate.Refusal
+	missing     map[string]string
+}
+
+// judgeRoutes judges all routes of the input. Its policies have been admitted before.
+func (w *world) judgeRoutes(ctx context.Context, manifests []manifest) []*judged {
+	var all []*judged
+	for _, m := range ofKind(manifests, routeKind) {
+		j := &judged{manifest: m}
+		all = append(all, j)
+		if j.route, j.refusal = w.admit(ctx, m); j.refusal != nil {
+			continue
+		}
+		j.missing = w.unknown(j.route)
+		if j.translation, j.refusal = w.translate(j.route); j.refusal == nil {
+			w.asking = append(w.asking, j.route)
+		}
+	}
+	for _, j := range all {
+		if j.refusal == nil {
+			j.refusal = w.conflicts(j.route, j.translation, nil)
+		}
+	}
+	return all
+}
+
 var _ conflict.World = &world{}
 
 // Named returns the object of that kind and name, nil if the input has none.

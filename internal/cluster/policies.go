@@ -34,24 +34,6 @@ func (c *Cluster) Scope(name string, namespace Namespace) (*policy.Scope, Knowle
 	return c.policies.For(name, namespace.Labels), known
 }
 
-// led sets the egress gateway of policies in routes that were looked up. The cache keeps what was written.
-func (c *Cluster) led(ctx context.Context, routes []v1alpha1.ExternalRoute) []*v1alpha1.ExternalRoute {
-	scopes := map[string]*policy.Scope{}
-	all := make([]*v1alpha1.ExternalRoute, len(routes))
-	for i := range routes {
-		name := routes[i].Namespace
-		scope, asked := scopes[name]
-		if !asked {
-			if namespace, err := c.Namespace(ctx, name); err == nil {
-				scope, _ = c.Scope(name, namespace)
-			}
-			scopes[name] = scope
-		}
-		all[i], _ = scope.Lead(&routes[i])
-	}
-	return all
-}
-
 // leading returns the routes of a namespace, or of all, whose policies name one of the egress gateways asked for.
 func (c *Cluster) leading(ctx context.Context, namespace string, asked func(v1alpha1.GatewayReference) bool) ([]v1alpha1.ExternalRoute, error) {
 	selects := c.policies.Leading(asked)

@@ -200,13 +200,17 @@ func (w *World) Holders(claim conflict.Claim) []conflict.Holder {
 	return holders
 }
 
-// Asking returns the routes of a namespace that compete for what is claimed.
+// Asking returns the routes of a namespace that compete for what is claimed, with the egress gateway that policies set for them.
 func (w *World) Asking(namespace string, claim conflict.Claim) []*v1alpha1.ExternalRoute {
 	routes, err := w.cluster.asking(w.ctx, namespace, claim)
 	w.fail(err)
+	known, err := w.cluster.Namespace(w.ctx, namespace)
+	w.fail(err)
+	scope, _ := w.cluster.Scope(namespace, known)
 	var competitors []*v1alpha1.ExternalRoute
-	for _, route := range w.cluster.led(w.ctx, routes) {
-		if competes(route) {
+	for i := range routes {
+		if competes(&routes[i]) {
+			route, _ := scope.Lead(&routes[i])
 			competitors = append(competitors, route)
 		}
 	}
