@@ -283,18 +283,18 @@ func logged(t *testing.T, g *bench.Gateway, words ...string) {
 	})
 }
 
-// kept fails the test when the sidecar of an app knows a way to the upstreams besides the gateway.
+// kept waits until the sidecar of an app knows no way to the upstreams besides the gateway.
 func kept(t *testing.T, app *bench.App, upstreams ...*bench.Upstream) {
 	t.Helper()
-	clusters := app.Admin(t, "clusters")
-	for _, u := range upstreams {
-		if strings.Contains(clusters, "::"+u.Address+":") {
-			t.Errorf("the sidecar knows the address of %s", u.Host)
+	await(t, "the sidecar to know no way besides the gateway", func() (string, bool) {
+		clusters := app.Admin(t, "clusters")
+		for _, u := range upstreams {
+			if strings.Contains(clusters, "::"+u.Address+":") {
+				return "known: the address of " + u.Host, false
+			}
 		}
-	}
-	if strings.Contains(clusters, ".externalroute.internal") {
-		t.Error("the sidecar knows an upstream of the gateway's")
-	}
+		return "known: an upstream of the gateway's", !strings.Contains(clusters, ".externalroute.internal")
+	})
 }
 
 // unmarked fails the test when a third party saw a header of the mesh. Envoy adds two after the header rules (docs/limitations.md).

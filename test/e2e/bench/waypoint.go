@@ -69,9 +69,6 @@ func (w *Waypoint) startWaypoint(ctx context.Context) error {
 	if err := w.bench.InstallCRDs(definitions); err != nil {
 		return err
 	}
-	if w.istiod, err = w.bench.newIstiod(ctx, "istiod-ambient", ambient...); err != nil {
-		return err
-	}
 	if err := w.bench.Namespace(ctx, w.Namespace); err != nil {
 		return err
 	}
@@ -79,6 +76,10 @@ func (w *Waypoint) startWaypoint(ctx context.Context) error {
 	apply.Stdin = strings.NewReader(waypointManifests)
 	if output, err := apply.CombinedOutput(); err != nil {
 		return fmt.Errorf("apply the manifests: %w: %s", err, output)
+	}
+	// istiod comes after the EnvoyFilter, without which this Envoy refuses the listeners of a waypoint.
+	if w.istiod, err = w.bench.newIstiod(ctx, "istiod-ambient", ambient...); err != nil {
+		return err
 	}
 	// Before 1.29.2, istiod names a type of filter state that vanilla Envoy has too.
 	return w.startGateway(ctx, proxy{kind: "waypoint", istiod: w.istiod, version: "1.29.1"})
