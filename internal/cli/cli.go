@@ -5,11 +5,13 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 )
 
 // New returns the root command. Its errors are already printed when Execute returns them.
 func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
+	e := environment{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
 	root := &cobra.Command{
 		Use:          "kubectl-externalroute",
 		Version:      version,
@@ -23,8 +25,15 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(newDiff(streams), newExplain(streams), newLint(streams), newRender(streams))
+	e.config.AddFlags(root.PersistentFlags())
+	root.AddCommand(newDiff(e), newExplain(e), newLint(e), newRender(e))
 	return root
+}
+
+// environment is what every command has: its streams, and the way to a cluster that kubectl's own flags name.
+type environment struct {
+	genericiooptions.IOStreams
+	config *genericclioptions.ConfigFlags
 }
 
 // usage is an error in how a command is called.

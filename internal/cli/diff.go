@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/internal/policy"
@@ -55,8 +54,8 @@ type differ struct {
 	objects   bool
 }
 
-func newDiff(streams genericiooptions.IOStreams) *cobra.Command {
-	d := &differ{input: input{IOStreams: streams}}
+func newDiff(e environment) *cobra.Command {
+	d := &differ{input: input{environment: e}}
 	command := &cobra.Command{
 		Use:     "diff --base FILE|DIR (-f FILE|DIR|- | -k DIR)",
 		Short:   "Print what a change does to the Istio objects, and in which steps",

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -67,8 +66,8 @@ var answerFormats = map[string]func(explain.Answer, io.Writer) error{
 	},
 }
 
-func newExplain(streams genericiooptions.IOStreams) *cobra.Command {
-	e := &explainer{input: input{IOStreams: streams}}
+func newExplain(env environment) *cobra.Command {
+	e := &explainer{input: input{environment: env}}
 	command := &cobra.Command{
 		Use:     "explain URL (-f FILE|DIR|- | -k DIR)",
 		Short:   "Explain what happens to a request, and why",

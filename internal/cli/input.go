@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/resource"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -31,7 +30,7 @@ const stdin = "stdin"
 
 // input is what the commands read: files, folders, kustomizations and standard input, with routes and with facts about the cluster.
 type input struct {
-	genericiooptions.IOStreams
+	environment
 	files         resource.FilenameOptions
 	namespace     string
 	clusterDomain string
@@ -46,16 +45,15 @@ type manifest struct {
 func (i *input) addFlags(command *cobra.Command) {
 	flags := command.Flags()
 	i.addFiles(flags)
-	flags.StringVarP(&i.namespace, "namespace", "n", "default", "namespace of manifests that name none")
 	flags.StringVar(&i.clusterDomain, "cluster-domain", translate.DefaultClusterDomain, "the cluster's DNS domain")
 	command.PreRunE = func(*cobra.Command, []string) error {
-		if err := i.files.RequireFilenameOrKustomize(); err != nil {
-			return usage{errors.New("one of -f and -k is required")}
+		if !i.local() {
+			return usage{errNoInput}
 		}
 		if i.files.Kustomize != "" && (len(i.files.Filenames) > 0 || i.files.Recursive) {
 			return usage{errors.New("-k excludes -f and -R")}
 		}
-		return nil
+		return i.resolve()
 	}
 }
 

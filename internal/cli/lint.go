@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/lint"
@@ -51,8 +50,8 @@ type linter struct {
 	otherwise string
 }
 
-func newLint(streams genericiooptions.IOStreams) *cobra.Command {
-	l := &linter{input: input{IOStreams: streams}}
+func newLint(e environment) *cobra.Command {
+	l := &linter{input: input{environment: e}}
 	command := &cobra.Command{
 		Use:     "lint (-f FILE|DIR|- | -k DIR)",
 		Short:   "Report mistakes in ExternalRoutes and policies, and give advice",

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -35,8 +34,8 @@ const renderExample = `  # what one manifest becomes
 // render is the render command with its flags.
 type render struct{ input }
 
-func newRender(streams genericiooptions.IOStreams) *cobra.Command {
-	r := &render{input{IOStreams: streams}}
+func newRender(e environment) *cobra.Command {
+	r := &render{input{environment: e}}
 	command := &cobra.Command{
 		Use:     "render (-f FILE|DIR|- | -k DIR)",
 		Short:   "Print the Istio objects that ExternalRoutes become",
