@@ -26,6 +26,7 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetErr(streams.ErrOut)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	e.config.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().Lookup("cache-dir").DefValue = "$HOME/.kube/cache" // in generated pages, as kubectl's own say it
 	root.AddCommand(newDiff(e), newExplain(e), newLint(e), newRender(e))
 	return root
 }
