@@ -1,4 +1,4 @@
-// Package cli is the command line. It reads manifests and prints what the operator's own functions make of them; it decides nothing itself.
+// Package cli is the command line. It reads manifests or a cluster, and prints what the operator's own functions make of them; it decides nothing itself.
 package cli
 
 import (
@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 )
 
 // New returns the root command. Its errors are already printed when Execute returns them.
 func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
-	e := environment{IOStreams: streams, config: genericclioptions.NewConfigFlags(true)}
+	e := environment{IOStreams: streams, config: genericclioptions.NewConfigFlags(true).WithWrapConfigFn(quick)}
 	root := &cobra.Command{
 		Use:          "kubectl-externalroute",
 		Version:      version,
@@ -27,6 +28,9 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	e.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().Lookup("cache-dir").DefValue = "$HOME/.kube/cache" // in generated pages, as kubectl's own say it
+	if err := root.RegisterFlagCompletionFunc("namespace", completeNamespaces(e)); err != nil {
+		panic(err) // the flag is defined above
+	}
 	root.AddCommand(newDiff(e), newExplain(e), newLint(e), newRender(e))
 	return root
 }
@@ -35,6 +39,12 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 type environment struct {
 	genericiooptions.IOStreams
 	config *genericclioptions.ConfigFlags
+}
+
+// quick leaves it to the API server to slow down a command: client-go's own limit is for controllers.
+func quick(config *rest.Config) *rest.Config {
+	config.QPS = -1
+	return config
 }
 
 // usage is an error in how a command is called.

@@ -3,10 +3,15 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 
+	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
 )
 
@@ -16,21 +21,23 @@ const fromCluster = "cluster"
 // chunk is how many objects one answer of the API server holds, as in kubectl.
 const chunk = 500
 
-// resources are those that decide about a route, and whether a cluster may lack them.
-var resources = []struct {
-	name     string
-	optional bool
-}{
-	{name: "externalroutes.networking.externalroute.io"},
-	{name: "externalroutepolicies.networking.externalroute.io"},
-	{name: "namespaces"},
-	{name: "services"},
-	{name: "serviceentries.networking.istio.io"},
-	{name: "destinationrules.networking.istio.io"},
-	{name: "virtualservices.networking.istio.io"},
-	{name: "gateways.networking.istio.io"},
-	{name: "httproutes.gateway.networking.k8s.io", optional: true},
+// resources are those that decide about a route. What the cluster does not serve has no objects.
+var resources = []string{
+	routeResource,
+	"externalroutepolicies.networking.externalroute.io",
+	namespaceResource,
+	"services",
+	"serviceentries.networking.istio.io",
+	"destinationrules.networking.istio.io",
+	"virtualservices.networking.istio.io",
+	"gateways.networking.istio.io",
+	"httproutes.gateway.networking.k8s.io",
 }
+
+const (
+	routeResource     = "externalroutes.networking.externalroute.io"
+	namespaceResource = "namespaces"
+)
 
 // gap is what the commands did not see of the cluster.
 type gap struct {
@@ -40,22 +47,39 @@ type gap struct {
 	err       error
 }
 
-func (g gap) String() string {
-	where := ""
-	if g.elsewhere {
-		where = " of other namespaces"
+// warn says what was not read. A user of one namespace lacks many resources of the others, in one line.
+func (i *input) warn(gaps []gap) {
+	var elsewhere []string
+	for _, g := range gaps {
+		if g.elsewhere {
+			elsewhere = append(elsewhere, g.resource)
+			continue
+		}
+		fmt.Fprintf(i.ErrOut, "warning: %s were not read: %v\n", g.resource, g.err)
 	}
-	return fmt.Sprintf("%s%s were not read: %v", g.resource, where, g.err)
+	if len(elsewhere) > 0 {
+		fmt.Fprintf(i.ErrOut, "warning: %s of other namespaces were not read: you may list them in namespace %s only\n", strings.Join(elsewhere, ", "), i.namespace)
+	}
 }
 
 // readCluster reads everything that decides about routes, with the user's own rights. What the user may not list in all namespaces is listed in one.
 func (i *input) readCluster() (manifests []manifest, gaps []gap, err error) {
-	for _, r := range resources {
-		found, gap, err := i.list(r.name)
+	if err := i.checkCluster(); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range resources {
+		served, err := i.serves(name)
 		switch {
-		case meta.IsNoMatchError(err) && r.optional:
 		case err != nil:
-			return nil, nil, fmt.Errorf("list %s: %w", r.name, err)
+			return nil, nil, err
+		case !served && name == routeResource:
+			return nil, nil, errNotInstalled
+		case !served:
+			continue
+		}
+		found, gap, err := i.list(name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list %s: %w", name, err)
 		}
 		manifests = append(manifests, found...)
 		if gap != nil {
@@ -65,17 +89,53 @@ func (i *input) readCluster() (manifests []manifest, gaps []gap, err error) {
 	return manifests, gaps, nil
 }
 
-// list lists a resource in all namespaces, or as far as the user may.
+var (
+	errNotInstalled = errors.New("the cluster serves no " + routeResource + ": install ExternalRoute in it, or read files with -f or -k")
+	errNoCluster    = errors.New("no kubeconfig names a cluster: set KUBECONFIG or --kubeconfig, or read files with -f or -k")
+)
+
+// checkCluster finds out whether the flags and the kubeconfig name a cluster. Without any, client-go asks localhost:8080.
+func (i *input) checkCluster() error {
+	raw, err := i.config.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return err
+	}
+	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+	if len(raw.Clusters) == 0 && *i.config.APIServer == "" && !inPod {
+		return errNoCluster
+	}
+	return nil
+}
+
+// serves reports whether the cluster has a resource, written as in kubectl get.
+func (i *input) serves(name string) (bool, error) {
+	mapper, err := i.config.ToRESTMapper()
+	if err != nil {
+		return false, err
+	}
+	_, err = mapper.ResourceFor(schema.ParseGroupResource(name).WithVersion(""))
+	if meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// list lists a resource in all namespaces, or as far as the user may. The routes of the own namespace are the least that a command needs.
 func (i *input) list(name string) ([]manifest, *gap, error) {
 	found, err := i.get(name, true)
 	if !apierrors.IsForbidden(err) {
 		return found, nil, err
 	}
-	missing := &gap{resource: name, err: err}
-	if found, err = i.get(name, false); apierrors.IsForbidden(err) {
+	missing := &gap{resource: name, elsewhere: true, err: err}
+	if name == namespaceResource { // a user of one namespace may get that
+		found, err = i.get(name, false, i.namespace)
+	} else {
+		found, err = i.get(name, false)
+	}
+	if apierrors.IsForbidden(err) && name != routeResource {
+		missing.elsewhere = false
 		return nil, missing, nil
 	}
-	missing.elsewhere = true
 	return found, missing, err
 }
 
@@ -121,3 +181,32 @@ func (i *input) resolve() error {
 
 // local reports whether the input is files, not a cluster.
 func (i *input) local() bool { return len(i.files.Filenames) > 0 || i.files.Kustomize != "" }
+
+// completeRoutes completes the names of routes of the cluster that are not among the arguments yet.
+func (i *input) completeRoutes(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if i.local() || i.resolve() != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return i.completions(routeResource, args)
+}
+
+// completeNamespaces completes -n.
+func completeNamespaces(e environment) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return (&input{environment: e}).completions(namespaceResource, nil)
+	}
+}
+
+// completions are the names of all objects of a resource, but some. What cannot be read completes nothing.
+func (i *input) completions(resource string, but []string) (names []cobra.Completion, directive cobra.ShellCompDirective) {
+	found, err := i.get(resource, i.everywhere)
+	if err != nil {
+		cobra.CompDebugln(err.Error(), false)
+	}
+	for _, m := range found {
+		if !slices.Contains(but, m.GetName()) {
+			names = append(names, m.GetName())
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -88,6 +88,8 @@ func newDiff(e environment) *cobra.Command {
 
 func (d *differ) check() error {
 	switch {
+	case !d.local():
+		return usage{errNoInput}
 	case len(d.base) == 0:
 		return usage{errors.New("--base is required: name the file or folder with the manifests before the change")}
 	case d.files.Kustomize != "" && len(d.base) > 1:

@@ -2,12 +2,16 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 
+	"github.com/pmezard/go-difflib/difflib"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
@@ -28,11 +32,13 @@ var (
 // stdin is the source of what standard input holds.
 const stdin = "stdin"
 
-// input is what the commands read: files, folders, kustomizations and standard input, with routes and with facts about the cluster.
+// input is what the commands read, with routes and with facts about the cluster: files, folders, kustomizations and standard input, or a cluster without any.
 type input struct {
 	environment
-	files         resource.FilenameOptions
-	namespace     string
+	files     resource.FilenameOptions
+	namespace string
+	// everywhere is -A: the command is about the routes of all namespaces.
+	everywhere    bool
 	clusterDomain string
 }
 
@@ -45,16 +51,70 @@ type manifest struct {
 func (i *input) addFlags(command *cobra.Command) {
 	flags := command.Flags()
 	i.addFiles(flags)
+	flags.BoolVarP(&i.everywhere, "all-namespaces", "A", false, "the routes of all namespaces of the cluster")
 	flags.StringVar(&i.clusterDomain, "cluster-domain", translate.DefaultClusterDomain, "the cluster's DNS domain")
-	command.PreRunE = func(*cobra.Command, []string) error {
-		if !i.local() {
-			return usage{errNoInput}
-		}
-		if i.files.Kustomize != "" && (len(i.files.Filenames) > 0 || i.files.Recursive) {
-			return usage{errors.New("-k excludes -f and -R")}
-		}
-		return i.resolve()
+	command.PreRunE = func(*cobra.Command, []string) error { return i.prepare() }
+}
+
+// prepare checks and completes the flags.
+func (i *input) prepare() error {
+	switch {
+	case i.files.Kustomize != "" && (len(i.files.Filenames) > 0 || i.files.Recursive):
+		return usage{errors.New("-k excludes -f and -R")}
+	case i.files.Recursive && !i.local():
+		return usage{errors.New("-R needs -f")}
+	case i.everywhere && i.local():
+		return usage{errors.New("-A is for a cluster, and -f and -k are for files: remove one of them")}
 	}
+	return i.resolve()
+}
+
+// about reports whether the command is about the routes of a namespace: what files hold, or what -n and -A name.
+func (i *input) about(namespace string) bool {
+	return i.local() || i.everywhere || namespace == i.namespace
+}
+
+// chosen are the routes that the command is about: those with the names, or all without names.
+func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
+	routes = slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.about(m.GetNamespace()) })
+	where := "the input holds no ExternalRoute"
+	switch {
+	case i.local():
+	case i.everywhere:
+		where = "the cluster has no ExternalRoute"
+	default:
+		where = fmt.Sprintf("namespace %s has no ExternalRoute", i.namespace)
+	}
+	if len(routes) == 0 {
+		return nil, errors.New(where)
+	}
+	if len(names) == 0 {
+		return routes, nil
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(routes, func(m manifest) bool { return m.GetName() == name }) {
+			return nil, fmt.Errorf("%s %s%s", where, name, didYouMean(name, routes))
+		}
+	}
+	return slices.DeleteFunc(routes, func(m manifest) bool { return !slices.Contains(names, m.GetName()) }), nil
+}
+
+// similar is from which share of equal letters two names are similar, as in Python's difflib.
+const similar = 0.6
+
+// didYouMean names the routes whose names are written most like one, three at most.
+func didYouMean(name string, routes []manifest) string {
+	shares := map[string]float64{}
+	for _, m := range routes {
+		if share := difflib.NewMatcher(strings.Split(name, ""), strings.Split(m.GetName(), "")).Ratio(); share >= similar {
+			shares[m.GetName()] = share
+		}
+	}
+	if len(shares) == 0 {
+		return ""
+	}
+	names := slices.SortedFunc(maps.Keys(shares), func(a, b string) int { return cmp.Or(cmp.Compare(shares[b], shares[a]), cmp.Compare(a, b)) })
+	return ": did you mean " + strings.Join(names[:min(3, len(names))], ", ") + "?"
 }
 
 func (i *input) addFiles(flags *pflag.FlagSet) {
@@ -63,8 +123,20 @@ func (i *input) addFiles(flags *pflag.FlagSet) {
 	flags.BoolVarP(&i.files.Recursive, "recursive", "R", false, "go into the folders of a folder")
 }
 
-// read reads all objects of the input.
+// read reads all objects of the input. A cluster is asked if no files are named, and what could not be read of it is a warning.
 func (i *input) read() ([]manifest, error) {
+	if i.local() {
+		return i.readFiles()
+	}
+	manifests, gaps, err := i.readCluster()
+	if err != nil {
+		return nil, err
+	}
+	i.warn(gaps)
+	return manifests, nil
+}
+
+func (i *input) readFiles() ([]manifest, error) {
 	builder := resource.NewLocalBuilder().
 		Unstructured().
 		ContinueOnError().

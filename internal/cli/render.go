@@ -19,9 +19,11 @@ import (
 
 const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML, in the order in which they are applied.
 
-No cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
+With -f or -k, no cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
 Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps and waypoints are taken to exist. A Namespace in
 the input gives its labels, and policies of the input apply to its routes. Owner references, which only a cluster can give, are left out.
+
+Without -f and -k, the routes, the Services, the Namespaces and the policies are those of the cluster. Without names, all routes of the namespace are printed.
 
 Exits with 1 when a route is refused, after naming the fields; the other routes are printed all the same. Exits with 2 for wrong flags.`
 
@@ -29,7 +31,10 @@ const renderExample = `  # what one manifest becomes
   kubectl externalroute render -f route.yaml
 
   # what a pull request changes, folder by folder
-  kubectl externalroute render -f routes/ > rendered.yaml`
+  kubectl externalroute render -f routes/ > rendered.yaml
+
+  # what a route of the cluster becomes
+  kubectl externalroute render webserver -n shop`
 
 // render is the render command with its flags.
 type render struct{ input }
@@ -37,25 +42,25 @@ type render struct{ input }
 func newRender(e environment) *cobra.Command {
 	r := &render{input{environment: e}}
 	command := &cobra.Command{
-		Use:     "render (-f FILE|DIR|- | -k DIR)",
+		Use:     "render [NAME]... [-f FILE|DIR|- | -k DIR]",
 		Short:   "Print the Istio objects that ExternalRoutes become",
 		Long:    renderLong,
 		Example: renderExample,
-		Args:    noArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return r.run(cmd.Context()) },
+		RunE:    func(cmd *cobra.Command, names []string) error { return r.run(cmd.Context(), names) },
 	}
 	r.addFlags(command)
+	command.ValidArgsFunction = r.completeRoutes
 	return command
 }
 
-func (r *render) run(ctx context.Context) error {
+func (r *render) run(ctx context.Context, names []string) error {
 	manifests, err := r.read()
 	if err != nil {
 		return err
 	}
-	routes := ofKind(manifests, routeKind)
-	if len(routes) == 0 {
-		return errors.New("the input holds no ExternalRoute")
+	routes, err := r.chosen(ofKind(manifests, routeKind), names)
+	if err != nil {
+		return err
 	}
 	w, err := newWorld(manifests, r.clusterDomain)
 	if err != nil {
