@@ -35,6 +35,10 @@ type world struct {
 	// roads are the policies that set a route's egress gateway.
 	roads   map[types.NamespacedName][]string
 	foreign []translate.Object
+	// httpRoutes, xBackends and waypoints are of the Gateway API.
+	httpRoutes []httpRoute
+	xBackends  []conflict.ServiceEntry
+	waypoints  map[types.NamespacedName]*translate.Waypoint
 	// holders are the claims of what routes have written before, without those that they give up.
 	holders []conflict.Holder
 	// asking are the routes that are refused for nothing but a conflict.
@@ -47,7 +51,7 @@ var routeJudge, policyJudge = sync.OnceValues(admission.New), sync.OnceValues(ad
 func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 	w := &world{
 		clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{},
-		roads: map[types.NamespacedName][]string{},
+		roads: map[types.NamespacedName][]string{}, waypoints: map[types.NamespacedName]*translate.Waypoint{},
 	}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
@@ -80,7 +84,7 @@ func (w *world) add(m manifest) error {
 	}
 	kind, found := translate.KindNamed(m.GetKind())
 	if !found || kind.GVK.Group != m.GroupVersionKind().Group {
-		return nil
+		return w.addGatewayAPI(m)
 	}
 	object := kind.New()
 	raw, err := m.MarshalJSON()
@@ -99,7 +103,7 @@ func (w *world) add(m manifest) error {
 
 // mesh are the facts that the translation of a route needs.
 func (w *world) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
-	mesh := translate.Mesh{ClusterDomain: w.clusterDomain, Services: w.services, NamespaceLabels: w.namespaces[route.Namespace]}
+	mesh := translate.Mesh{ClusterDomain: w.clusterDomain, Services: w.services, NamespaceLabels: w.namespaces[route.Namespace], Waypoints: w.waypoints}
 	mesh.RoadPolicies = w.roads[types.NamespacedName{Namespace: route.Namespace, Name: route.Name}]
 	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
 		mesh.Services = withAliases(route, mesh.Services)
@@ -244,9 +248,10 @@ func (w *world) VirtualServices(host string) []conflict.VirtualService {
 	})
 }
 
-// ServiceEntries returns those for a host in a namespace.
+// ServiceEntries returns those for a host in a namespace, and those that Istio makes of XBackends.
 func (w *world) ServiceEntries(namespace, host string) []conflict.ServiceEntry {
-	return facts(w, conflict.Name{Namespace: namespace, Host: host}, conflict.ServiceEntryFacts)
+	name := conflict.Name{Namespace: namespace, Host: host}
+	return slices.Concat(facts(w, name, conflict.ServiceEntryFacts), w.madeEntries(name))
 }
 
 // DestinationRules returns those for a host in a namespace.
@@ -283,9 +288,6 @@ func (w *world) Gateways() (found []conflict.Gateway) {
 	slices.SortFunc(found, func(a, b conflict.Gateway) int { return a.Compare(b.Identity) })
 	return found
 }
-
-// HTTPRoutes returns none: the command line does not read the kinds of the Gateway API.
-func (w *world) HTTPRoutes(types.NamespacedName) []conflict.HTTPRoute { return nil }
 
 // Holders returns the claims that clash with the claim.
 func (w *world) Holders(claim conflict.Claim) (found []conflict.Holder) {

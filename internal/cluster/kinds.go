@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"encoding/json"
 	"strings"
 
@@ -128,8 +127,8 @@ func salvage(raw json.RawMessage, spec proto.Message) {
 
 // httpRouteKind is the kind of the Gateway API whose objects may serve Services of the mesh.
 var httpRouteKind = func() kind {
-	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: "HTTPRoute"}, dependsOnService)
-	k.rivalOf = func(r *record) rival { return parentsOf(r) }
+	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: conflict.HTTPRouteKind}, dependsOnService)
+	k.rivalOf = func(r *record) rival { return conflict.ParentsOf(r.Namespace, r.Spec) }
 	return k
 }()
 
@@ -167,42 +166,3 @@ type gateway struct {
 
 // Claims are its name.
 func (g gateway) Claims() []conflict.Name { return []conflict.Name{g.name} }
-
-// parents are the Services that an HTTPRoute serves, each on one port or, if that is 0, on all.
-type parents []parent
-
-type parent struct {
-	service conflict.Name
-	port    int64
-}
-
-// Claims are the Services.
-func (p parents) Claims() []conflict.Name {
-	names := make([]conflict.Name, len(p))
-	for i := range p {
-		names[i] = p[i].service
-	}
-	return names
-}
-
-// parentsOf reads the parents of an HTTPRoute that are Services. A spec of another form has none.
-func parentsOf(r *record) parents {
-	var spec struct {
-		ParentRefs []struct {
-			Group                 *string
-			Kind, Namespace, Name string
-			Port                  int64
-		}
-	}
-	if json.Unmarshal(r.Spec, &spec) != nil {
-		return nil
-	}
-	var services parents
-	for _, ref := range spec.ParentRefs {
-		if ref.Kind != "Service" || ref.Group == nil || *ref.Group != "" { // without a group, it is the group of Gateways
-			continue
-		}
-		services = append(services, parent{conflict.Name{Namespace: cmp.Or(ref.Namespace, r.Namespace), Host: ref.Name}, ref.Port})
-	}
-	return services
-}

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -147,13 +146,9 @@ func (w *World) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
 	name := conflict.Name{Namespace: service.Namespace, Host: service.Name}
 	var found []conflict.HTTPRoute
 	for _, r := range w.gatewayAPI.rivalsFor(httpRouteKind.name(), name) {
-		for _, p := range r.facts.(parents) { //nolint:forcetypeassert // by its kind
-			if p.service == name {
-				found = append(found, conflict.HTTPRoute{Identity: conflict.IdentityOf(r), Kind: httpRouteKind.gvk.Kind, Port: p.port})
-			}
-		}
+		found = append(found, r.facts.(conflict.Parents).Serving(name, r)...) //nolint:forcetypeassert // by its kind
 	}
-	slices.SortFunc(found, func(a, b conflict.HTTPRoute) int { return cmp.Or(a.Compare(b.Identity), cmp.Compare(a.Port, b.Port)) })
+	slices.SortFunc(found, conflict.HTTPRoute.Compare)
 	return found
 }
 

@@ -47,11 +47,3 @@ type Holder struct {
 	Identity
 	Claim Claim
 }
-
-// HTTPRoute is a route of the Gateway API, or another kind of it, that serves a Service.
-type HTTPRoute struct {
-	Identity
-	Kind string
-	// Port is the only port that it serves; 0 means all.
-	Port int64
-}

@@ -18,7 +18,7 @@ const XBackendFlag = "PILOT_ENABLE_ALPHA_GATEWAY_API"
 // XBackendFacts reads the public ServiceEntry that istiod makes of an XBackend: of its host and port, with resolution DNS and no labels. It has no hosts if
 // istiod makes none. Istio 1.31 reads no XBackend; later versions do with XBackendFlag (istio: pilot/pkg/serviceregistry/serviceentry/gateway.go,
 // backendToServiceEntry).
-func XBackendFacts(meta *metav1.ObjectMeta, raw json.RawMessage, clusterDomain string) ServiceEntry {
+func XBackendFacts(meta metav1.Object, raw json.RawMessage, clusterDomain string) ServiceEntry {
 	facts := ServiceEntry{Identity: IdentityOf(meta), Kind: XBackendKind, Resolution: istio.ServiceEntry_DNS}
 	var spec struct {
 		Port             struct{ Number, Port uint32 } // the field has had both names
