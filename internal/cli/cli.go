@@ -19,19 +19,19 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 		Short:        "Work with ExternalRoutes",
 		Annotations:  map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl externalroute"},
 		SilenceUsage: true,
-		Args:         noArgs,
+		Args:         noCommand,
 		RunE:         func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.ErrOut)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
+	root.SetFlagErrorFunc(flagError)
 	e.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().Lookup("cache-dir").DefValue = "$HOME/.kube/cache" // in generated pages, as kubectl's own say it
 	if err := root.RegisterFlagCompletionFunc("namespace", completeNamespaces(e)); err != nil {
 		panic(err) // the flag is defined above
 	}
-	root.AddCommand(newDiff(e), newExplain(e), newLint(e), newRender(e))
+	root.AddCommand(newCompletion(e), newCreate(e), newDiff(e), newExplain(e), newLint(e), newRender(e))
 	return root
 }
 
