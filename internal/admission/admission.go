@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -124,6 +125,7 @@ func admit[T any](ctx context.Context, a *Admission, manifest *unstructured.Unst
 		problems = append(problems, broken...)
 	}
 	if len(problems) > 0 {
+		slices.SortStableFunc(problems, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) }) // the API server's own order is random
 		return nil, problems
 	}
 	return decode[T](object)
