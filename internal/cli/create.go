@@ -255,7 +255,7 @@ func (c *creator) create(ctx context.Context, route *unstructured.Unstructured, 
 	created, err := client.Resource(routes).Namespace(namespace).Create(ctx, route, options)
 	var answer apierrors.APIStatus
 	if errors.As(err, &answer) && apierrors.IsNotFound(err) && (answer.Status().Details == nil || answer.Status().Details.Name == "") { // else a namespace is missing
-		return nil, fmt.Errorf("the cluster does not serve ExternalRoutes: install the operator (%w)", err)
+		return nil, fmt.Errorf("the cluster serves no externalroutes.%s: install ExternalRoute in it (%w)", v1alpha1.SchemeGroupVersion.Group, err)
 	}
 	return created, err
 }

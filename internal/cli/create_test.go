@@ -54,7 +54,7 @@ func TestCreateSendsTheRoute(t *testing.T) {
 		"no operator": {
 			answer:   apierrors.NewGenericServerResponse(http.StatusNotFound, "POST", routes, "", "", 0, false),
 			wantCall: path,
-			wantErr:  "the cluster does not serve ExternalRoutes: install the operator (the server could not find the requested resource (post externalroutes.networking.externalroute.io))",
+			wantErr:  "the cluster serves no externalroutes.networking.externalroute.io: install ExternalRoute in it (the server could not find the requested resource (post externalroutes.networking.externalroute.io))",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
