@@ -24,7 +24,7 @@ PATIENTLY := hack/tools/patiently.sh
 LINTER    := bin/golangci-lint
 MODULES   := $(dir $(shell find . -name go.mod -not -path "./bin/*"))
 SCRIPTS   := .ci/run $(shell find hack test -name '*.sh')
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go api/v1alpha1/applyconfiguration config/crd/bases config/rbac/role.yaml docs/api-reference.md \
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go api/v1alpha1/applyconfiguration config/crd/bases config/rbac/role.yaml docs/api-reference.md docs/commands \
              charts/externalroute/files charts/externalroute/README.md
 
 ##@ General
@@ -49,12 +49,13 @@ demo-mesh: ## Show an app's requests through a real istiod and Envoy (Linux; no 
 ##@ Development
 
 .PHONY: generate
-generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC, the API reference and the chart's copies
+generate: ## Regenerate deepcopy, apply configurations, CRD, RBAC, the API reference, the pages of the commands and the chart's copies
 	$(TOOL) controller-gen object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt \
 	  crd rbac:roleName=externalroute-manager paths=./api/... paths=./internal/cluster/... paths=./internal/controller/... \
 	  output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
 	$(TOOL) crd-ref-docs --source-path=api --config=hack/tools/api-reference/config.yaml --templates-dir=hack/tools/api-reference --renderer=markdown --output-path=docs/api-reference.md --log-level=WARN
 	go run ./hack/apirules config/crd/bases/*.yaml >>docs/api-reference.md
+	go run ./hack/commands docs/commands
 	hack/chart/generate.sh
 
 .PHONY: fmt

@@ -11,10 +11,6 @@ import (
 	"text/template"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/spf13/pflag"
-	"k8s.io/cli-runtime/pkg/genericiooptions"
-
-	"github.com/externalroute/externalroute/internal/cli"
 )
 
 var update = flag.Bool("update", false, "write docs/flags.md anew")
@@ -23,35 +19,22 @@ const flagsFile = "docs/flags.md"
 
 var flagsPage = template.Must(template.New(flagsFile).Parse(`# Flags
 
-The flags that the programs have. One without a default is off or empty. (Made by ` + "`go test ./test/docs -run TestFlags -update`" + `.)
-
-## The operator
+The flags of the operator. One without a default is off or empty. (Made by ` + "`go test ./test/docs -run TestFlags -update`" + `.) Those of the plugin are on the
+[pages of its commands](commands/README.md).
 
 ` + "`manager`" + ` takes one dash or two. The Helm chart's [values](../charts/externalroute/README.md#values) set most of these, and its ` + "`extraArgs`" + ` the others.
 
 | flag | default | meaning |
 |---|---|---|
 {{range .Manager}}| ` + "`--{{.Name}}`" + ` | {{with .Default}}` + "`{{.}}`" + `{{end}} | {{.Meaning}} |
-{{end}}
-{{- range .Plugin}}
-## ` + "`{{.Command}}`" + `
+{{end}}`))
 
-| flag | default | meaning |
-|---|---|---|
-{{range .Flags}}| {{with .Short}}` + "`-{{.}}`" + `, {{end}}` + "`--{{.Name}}`" + ` | {{with .Default}}` + "`{{.}}`" + `{{end}} | {{.Meaning}} |
-{{end}}{{end}}`))
-
-type programFlag struct{ Name, Short, Default, Meaning string }
-
-type pluginCommand struct {
-	Command string
-	Flags   []programFlag
-}
+type programFlag struct{ Name, Default, Meaning string }
 
 // A flag that comes, goes or gets another default does so in the page, too.
 func TestFlags(t *testing.T) {
 	var page strings.Builder
-	if err := flagsPage.Execute(&page, map[string]any{"Manager": managerFlags(t), "Plugin": pluginFlags(t)}); err != nil {
+	if err := flagsPage.Execute(&page, map[string]any{"Manager": managerFlags(t)}); err != nil {
 		t.Fatal(err)
 	}
 	if *update {
@@ -83,26 +66,6 @@ func managerFlags(t *testing.T) []programFlag {
 	}
 	return flags
 }
-
-func pluginFlags(t *testing.T) []pluginCommand {
-	t.Helper()
-	streams, _, _, _ := genericiooptions.NewTestIOStreams()
-	var commands []pluginCommand
-	for _, command := range cli.New(streams, "").Commands() {
-		one := pluginCommand{Command: command.CommandPath()}
-		command.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			one.Flags = append(one.Flags, programFlag{Name: f.Name, Short: f.Shorthand, Default: unset.Replace(f.DefValue), Meaning: cell(f.Usage)})
-		})
-		commands = append(commands, one)
-	}
-	if len(commands) == 0 {
-		t.Fatal("found no command: the test looks at the wrong place")
-	}
-	return commands
-}
-
-// unset is how package pflag writes that nothing is set; package flag does not print it.
-var unset = strings.NewReplacer("[]", "", "false", "")
 
 // cell returns a text as a cell of a table can hold it.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
