@@ -144,14 +144,16 @@ archives_hold() {
     grep -q LICENSE <<<"$listing"
     grep -q THIRD-PARTY-NOTICES.txt <<<"$listing"
     grep -Eq '(^|/)(manager|kubectl-externalroute(\.exe)?)( |$)' <<<"$listing"
+    [[ $archive != */kubectl-externalroute_* ]] || grep -q kubectl_complete-externalroute <<<"$listing"
     count=$((count + 1))
   done
   [[ $count -eq 7 ]]
 }
 
 plugin_works() {
-  tar -xzf "dist/release/kubectl-externalroute_${version#v}_$(go env GOOS)_$(go env GOARCH).tar.gz" -C "$work" kubectl-externalroute
+  tar -xzf "dist/release/kubectl-externalroute_${version#v}_$(go env GOOS)_$(go env GOARCH).tar.gz" -C "$work" kubectl-externalroute kubectl_complete-externalroute
   "$work/kubectl-externalroute" render -n demo -f config/samples/smallest.yaml | grep -q '^kind: VirtualService'
+  PATH=$work:$PATH "$work/kubectl_complete-externalroute" rend | grep -q '^render'
 }
 
 checksums_right() (
@@ -163,10 +165,7 @@ checksums_right() (
 )
 
 krew_right() {
-  local sum
-  while read -r sum; do
-    grep -q "^$sum  kubectl-externalroute_" dist/release/checksums.txt
-  done < <(sed -n 's/ *sha256: //p' dist/release/krew/externalroute.yaml)
+  go run ./hack/release/krew dist/release/krew/externalroute.yaml dist/release
   [[ $(grep -c 'sha256: ' dist/release/krew/externalroute.yaml) -eq 5 ]]
 }
 
@@ -204,10 +203,10 @@ check "the image for linux/amd64: user, entry point, labels, texts, revision" im
 check "the image for linux/arm64: the same" image_holds linux/arm64
 check "the image has a bill of materials in the registry" crane manifest "$registry/one:${digest/:/-}.sbom"
 check "each of the seven binaries has a bill of materials that names every module in it" sboms_complete
-check "each archive holds its binary, the licence and the third parties' notices" archives_hold
-check "the plugin out of its archive renders a sample" plugin_works
+check "each archive holds its binary, the licence, the third parties' notices and the plugin's completion" archives_hold
+check "the plugin out of its archive renders a sample and is completed" plugin_works
 check "checksums.txt is right, install.yaml and schemas included" checksums_right
-check "the krew manifest names the archives' checksums" krew_right
+check "krew's index accepts the manifest, and the archives are as it says" krew_right
 check "install.yaml names the image by its digest" installer_right
 check "the JSON schemas pass every sample and refuse a mistake" schemas_judge
 if [[ -d charts/externalroute ]]; then
