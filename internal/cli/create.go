@@ -89,7 +89,7 @@ func newCreate(e environment) *cobra.Command {
 	flags := command.Flags()
 	flags.StringArrayVar(&c.urls, "url", nil, "address of a destination, such as https://api.example.com/v1. URL=WEIGHT gives it a share of the traffic.")
 	flags.StringArrayVar(&c.hosts, "host", nil, "name that workloads call. Defaults to NAME.")
-	flags.Int32Var(&c.port, "port", 0, "port on which workloads call the hosts. Defaults to 80, for TCP to that of the first --url, and with --pass-through to 443.")
+	flags.Int32Var(&c.port, "port", 0, "port on which workloads call the hosts. Defaults to 80, to that of the first --url for TCP, and to 443 with --pass-through.")
 	flags.BoolVar(&c.passThrough, "pass-through", false, "let workloads call the hosts over TLS that they originate themselves")
 	flags.StringVar(&c.timeout, "timeout", "", "timeout of requests, retries included, such as 15s")
 	flags.StringVar(&c.egressGateway, "egress-gateway", "", "NAMESPACE/NAME of the Service of an egress gateway")
@@ -253,9 +253,14 @@ func (c *creator) create(ctx context.Context, route *unstructured.Unstructured, 
 	}
 	routes := v1alpha1.SchemeGroupVersion.WithResource("externalroutes")
 	created, err := client.Resource(routes).Namespace(namespace).Create(ctx, route, options)
-	var answer apierrors.APIStatus
-	if errors.As(err, &answer) && apierrors.IsNotFound(err) && (answer.Status().Details == nil || answer.Status().Details.Name == "") { // else a namespace is missing
+	if apierrors.IsNotFound(err) && !isNamed(err) {
 		return nil, fmt.Errorf("the cluster serves no externalroutes.%s: install ExternalRoute in it (%w)", v1alpha1.SchemeGroupVersion.Group, err)
 	}
 	return created, err
+}
+
+// isNamed reports whether an answer of the API server is about an object, such as a namespace that does not exist, and not about the whole resource.
+func isNamed(err error) bool {
+	var answer apierrors.APIStatus
+	return errors.As(err, &answer) && answer.Status().Details != nil && answer.Status().Details.Name != ""
 }

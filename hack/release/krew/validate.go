@@ -74,7 +74,8 @@ func validate(name string, p *plugin) (problems field.ErrorList) {
 	equal(field.NewPath("kind"), p.Kind, "Plugin")
 	equal(field.NewPath("metadata", "name"), p.Metadata.Name, name)
 	if !safeName.MatchString(name) || strings.HasPrefix(name, "kube") {
-		problems = append(problems, field.Invalid(field.NewPath("metadata", "name"), name, "must be lower-case letters, digits and hyphens, without kubectl or kube before it"))
+		problems = append(problems, field.Invalid(field.NewPath("metadata", "name"), name,
+			"must be lower-case letters, digits and hyphens, and not begin with kube"))
 	}
 	if _, err := version.ParseSemantic(p.Spec.Version); err != nil || !strings.HasPrefix(p.Spec.Version, "v") {
 		problems = append(problems, field.Invalid(spec.Child("version"), p.Spec.Version, "must be a semantic version that begins with v"))
