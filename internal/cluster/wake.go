@@ -44,6 +44,9 @@ func (c *Cluster) onObject(kind string, dependency dependency, rivals *rivals) h
 		if owner := routeOwner(object); owner != nil {
 			w.routes[types.NamespacedName{Namespace: key.Namespace, Name: owner.Name}] = true
 		}
+		if route := object.GetAnnotations()[v1alpha1.AdoptAnnotation]; route != "" {
+			w.routes[types.NamespacedName{Namespace: key.Namespace, Name: route}] = true
+		}
 		w.add(c.routesNamed(w.ctx, translate.Key{Kind: kind, NamespacedName: key}))
 		names := []conflict.Name{{Namespace: key.Namespace, Host: key.Name}}
 		if o, optional := object.(cached); optional {

@@ -12,6 +12,8 @@ import (
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
 )
 
 // ServiceEntry is what matters of a ServiceEntry beside another one of its hosts in its namespace.
@@ -28,6 +30,8 @@ type ServiceEntry struct {
 	// Labels are its labels, as text in which equal ones are equal: there may be many entries, and a map takes more than all else.
 	Labels   string
 	ExportTo []string
+	// Adopt is the name of the route that the object is handed over to, empty if to none.
+	Adopt string
 }
 
 // Port is what a ServiceEntry says about a port.
@@ -58,7 +62,7 @@ func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 	facts := ServiceEntry{
 		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: make([]Port, 0, len(e.Spec.Ports)),
 		Resolution: e.Spec.Resolution, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
-		Labels: labels.Set(e.Labels).String(), ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)),
+		Labels: labels.Set(e.Labels).String(), ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)), Adopt: e.Annotations[v1alpha1.AdoptAnnotation],
 	}
 	for _, p := range e.Spec.Ports {
 		port := Port{Number: p.Number, Protocol: p.Protocol, Target: p.TargetPort}
@@ -184,13 +188,15 @@ type DestinationRule struct {
 	// TLS says that it originates TLS for the whole host, or for one of its ports.
 	TLS      bool
 	ExportTo []string
+	// Adopt is the name of the route that the object is handed over to, empty if to none.
+	Adopt string
 }
 
 // DestinationRuleFacts reads them.
 func DestinationRuleFacts(d *networkingv1.DestinationRule) DestinationRule {
 	facts := DestinationRule{
 		Identity: IdentityOf(d), Host: d.Spec.Host, Selector: d.Spec.WorkloadSelector != nil, Policy: d.Spec.TrafficPolicy != nil,
-		ExportTo: slices.Sorted(slices.Values(d.Spec.ExportTo)),
+		ExportTo: slices.Sorted(slices.Values(d.Spec.ExportTo)), Adopt: d.Annotations[v1alpha1.AdoptAnnotation],
 	}
 	policy := d.Spec.TrafficPolicy
 	facts.TLS = originates(policy.GetTls()) || slices.ContainsFunc(policy.GetPortLevelSettings(), func(p *istio.TrafficPolicy_PortTrafficPolicy) bool {
@@ -267,6 +273,15 @@ func (d DestinationRule) Disturbs(ours DestinationRule) string {
 		return "would inherit the settings of tls.scope Host" + agree
 	}
 	return d.bequeaths(ours)
+}
+
+// disturbsMove says why our DestinationRule cannot take on what this one decides until traffic has moved, and what helps, or nothing. It was handed over to
+// our route, whose plan does the rest.
+func (d DestinationRule) disturbsMove(ours DestinationRule) string {
+	if d.Selector || slices.ContainsFunc(d.Subsets, func(s string) bool { return slices.Contains(ours.Subsets, s) }) {
+		return d.Disturbs(ours)
+	}
+	return ""
 }
 
 // bequeaths says which settings our subsets would inherit, and what helps, or nothing.

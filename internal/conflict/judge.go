@@ -31,6 +31,8 @@ type Verdict struct {
 	Refusal *translate.Refusal
 	// Adopted are the wanted objects of others that were handed over to the route.
 	Adopted map[translate.Key]*Named
+	// Replaced are ServiceEntries and DestinationRules of other names for the route's destinations that were handed over to it.
+	Replaced []translate.Key
 	// Earlier are wanted objects of an earlier route of the same name, which are on their way out.
 	Earlier map[translate.Key]*Named
 }
@@ -50,6 +52,7 @@ func Judge(route Route, world World) Verdict {
 	case len(j.destinations) > 0:
 		verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonDestinationConflict, Problems: j.destinations}
 	default:
+		verdict.Replaced = j.replaced()
 		j.names(&verdict)
 	}
 	return verdict
@@ -221,7 +224,11 @@ func (j *judge) foreignRules(item translate.Item, rule *networkingv1.Destination
 		}
 	}
 	for _, rival := range j.world.DestinationRules(j.Namespace, host) {
-		j.disturbed(item, host, "DestinationRule", rival.Identity, rival.Disturbs(ours))
+		how := rival.Disturbs(ours)
+		if rival.Adopt == j.Name {
+			how = rival.disturbsMove(ours)
+		}
+		j.disturbed(item, host, "DestinationRule", rival.Identity, how)
 	}
 	g := j.Spec.EgressGateway
 	if g == nil || host != translate.GatewayHost(j.ExternalRoute, j.ClusterDomain) {
@@ -476,6 +483,29 @@ func (j *judge) names(verdict *Verdict) {
 			return
 		}
 	}
+}
+
+// replaced finds what was handed over to the route, and has another name than what the route wants.
+func (j *judge) replaced() (keys []translate.Key) {
+	add := func(kind translate.Kind, rival Identity, adopt string) {
+		key := translate.Key{Kind: kind.GVK.Kind, NamespacedName: types.NamespacedName{Namespace: rival.Namespace, Name: rival.Name}}
+		wanted := slices.ContainsFunc(j.Wanted.Objects, func(item translate.Item) bool { return translate.KeyOf(item.Object) == key })
+		object := j.world.Named(key)
+		if adopt == j.Name && !wanted && object != nil && object.Controller == nil && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	for _, host := range j.Wanted.RealHosts(j.ExternalRoute) {
+		for _, entry := range j.world.ServiceEntries(j.Namespace, host) {
+			if entry.Kind == "" {
+				add(translate.ServiceEntryKind, entry.Identity, entry.Adopt)
+			}
+		}
+		for _, rule := range j.world.DestinationRules(j.Namespace, host) {
+			add(translate.DestinationRuleKind, rule.Identity, rule.Adopt)
+		}
+	}
+	return keys
 }
 
 func (j *judge) nameConflict(key translate.Key, owner *metav1.OwnerReference) string {

@@ -423,6 +423,27 @@ func TestJudge(t *testing.T) {
 			},
 			want: "adopted VirtualService mine",
 		},
+		"a ServiceEntry and a DestinationRule of other names are handed over": {
+			world: func(l *list) { l.handsOver("mine", "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}") },
+			want:  "replaces ServiceEntry hand, DestinationRule hand",
+		},
+		"... to another route": {
+			world: func(l *list) { l.handsOver("other", "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}") },
+			want: "DestinationConflict spec.destinations[0] DestinationRule demo/hand for host a.example.com has another exportTo, and Istio would ignore " +
+				"the older of the two: change it to agree with the route, or delete it",
+		},
+		"... for some pods": {
+			world: func(l *list) {
+				l.handsOver("mine", "{host: a.example.com, workloadSelector: {matchLabels: {app: x}}, trafficPolicy: {tls: {mode: SIMPLE}}}")
+			},
+			want: "DestinationConflict spec.destinations[0] DestinationRule demo/hand for host a.example.com has a workloadSelector, and Istio does not merge it " +
+				"with the route's: each pod would use only one of the two: change it to agree with the route, or delete it",
+		},
+		"... for a route with scope Host": {
+			mine:  strings.Replace(webToA, "resolution: DNS", "resolution: DNS, tls: {scope: Host}", 1),
+			world: func(l *list) { l.handsOver("mine", "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}") },
+			want:  "replaces ServiceEntry hand, DestinationRule hand",
+		},
 		"... and is another controller's": {
 			world: func(l *list) {
 				v := virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}")
@@ -465,6 +486,13 @@ func described(v conflict.Verdict) string {
 	}
 	for key := range v.Adopted {
 		return "adopted " + key.String()
+	}
+	if len(v.Replaced) > 0 {
+		var keys []string
+		for _, key := range v.Replaced {
+			keys = append(keys, key.String())
+		}
+		return "replaces " + strings.Join(keys, ", ")
 	}
 	if len(v.Earlier) == 4 {
 		return "earlier Service mine-alias, ServiceEntry, DestinationRule, VirtualService"
@@ -535,6 +563,17 @@ func (l *list) rule(namespace, spec string) {
 	d := &networkingv1.DestinationRule{ObjectMeta: at(namespace, "hand", 10)}
 	read(l.T, spec, &d.Spec)
 	l.foreign(d)
+}
+
+// handsOver are a ServiceEntry and a DestinationRule of another user that were handed over to a route.
+func (l *list) handsOver(route, rule string) {
+	e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
+	read(l.T, "{hosts: [a.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}", &e.Spec)
+	l.foreign(e)
+	l.rule("demo", rule)
+	for _, object := range l.theirs {
+		object.SetAnnotations(map[string]string{v1alpha1.AdoptAnnotation: route})
+	}
 }
 
 func (l *list) gateway(second int64, spec string) {

@@ -213,10 +213,15 @@ func (r *Reconciler) next(p *pass) {
 		wanted.Objects, wanted.OntoTraffic = p.translation.Objects, p.translation.OntoTraffic()
 	}
 	standing := plan.Standing{
-		Owned: p.owned, Adopted: map[translate.Key]translate.Object{}, Earlier: map[translate.Key]plan.Earlier{}, Created: p.route.CreationTimestamp.Time,
+		Owned: p.owned, Adopted: map[translate.Key]translate.Object{}, Replaced: map[translate.Key]translate.Object{}, Earlier: map[translate.Key]plan.Earlier{}, Created: p.route.CreationTimestamp.Time,
 	}
 	for key := range p.verdict.Adopted {
 		standing.Adopted[key] = p.world.Object(key)
+	}
+	for _, key := range p.verdict.Replaced {
+		if object := p.world.Object(key); object != nil {
+			standing.Replaced[key] = object
+		}
 	}
 	for key, object := range p.verdict.Earlier {
 		standing.Earlier[key] = plan.Earlier{UID: object.UID, Created: object.Created}

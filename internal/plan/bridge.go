@@ -16,14 +16,37 @@ import (
 func (p *planner) bridge(want, live translate.Object) translate.Object {
 	switch w := want.(type) {
 	case *networkingv1.DestinationRule:
-		if l, stands := live.(*networkingv1.DestinationRule); stands && !p.isSettled() {
-			return keepSubsets(w, l)
+		if p.isSettled() {
+			return want
 		}
+		if l, stands := live.(*networkingv1.DestinationRule); stands {
+			w = keepSubsets(w, l)
+		}
+		return p.keepReplaced(w)
 	case *networkingv1.ServiceEntry:
 		l, _ := live.(*networkingv1.ServiceEntry)
 		return p.bridgePorts(w, l)
 	}
 	return want
+}
+
+// keepReplaced adds what rules that were handed over decide about the host, its settings and subsets: Istio may ignore those rules beside the route's.
+func (p *planner) keepReplaced(want *networkingv1.DestinationRule) *networkingv1.DestinationRule {
+	both := want
+	for _, key := range slices.SortedFunc(maps.Keys(p.Replaced), compareKeys) {
+		old, is := p.Replaced[key].(*networkingv1.DestinationRule)
+		if !is || old.Spec.Host != want.Spec.Host {
+			continue
+		}
+		both = keepSubsets(both, old)
+		if old.Spec.TrafficPolicy != nil {
+			if both == want {
+				both = want.DeepCopy()
+			}
+			both.Spec.TrafficPolicy = old.Spec.TrafficPolicy
+		}
+	}
+	return both
 }
 
 // keepSubsets adds the live rule's subsets.

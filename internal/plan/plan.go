@@ -37,6 +37,8 @@ type Standing struct {
 	Owned map[translate.Key]translate.Object
 	// Adopted are wanted objects of others that were handed over to the route. Traffic may use them as it may use those that the route controls.
 	Adopted map[translate.Key]translate.Object
+	// Replaced are objects of other names that were handed over to the route. Traffic may use them until it has moved; then they are deleted.
+	Replaced map[translate.Key]translate.Object
 	// Earlier are wanted objects of another route of the same name.
 	Earlier map[translate.Key]Earlier
 	// Created is when the route was created, in whole seconds.
@@ -280,6 +282,11 @@ func (p *planner) leftovers() {
 	for key, object := range p.Owned {
 		wanted := slices.ContainsFunc(p.Objects, func(item translate.Item) bool { return translate.KeyOf(item.Object) == key })
 		if !wanted && object.GetDeletionTimestamp().IsZero() && (!lastRoute || object == translate.Object(p.live)) {
+			leftovers = append(leftovers, deletionOf(object))
+		}
+	}
+	for _, object := range p.Replaced {
+		if object.GetDeletionTimestamp().IsZero() {
 			leftovers = append(leftovers, deletionOf(object))
 		}
 	}

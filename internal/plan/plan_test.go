@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -920,6 +921,35 @@ func TestNext(t *testing.T) {
 				"6s: DestinationRule(a 1); Programmed",
 			},
 		},
+		"objects of other names that were handed over go when traffic has moved, and until then the route's rule decides as they do": {
+			func(s *story) {
+				s.handOver(toB, "VirtualService")
+				s.replaces("old", "a.example.com")
+				s.route(toA)
+				s.pass()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: Service, ServiceEntry(a:443), DestinationRule(a 2, settings); Switching; again 3s", "0s: Switching; again 3s",
+				"3s: VirtualService!; Programmed; again 3s", "3s: Programmed; again 3s",
+				"6s: DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
+			},
+		},
+		"... of another host decide nothing": {
+			func(s *story) {
+				s.handOver(toB, "VirtualService")
+				s.replaces("old", "b.example.com")
+				s.route(toA)
+				s.pass()
+			},
+			[]string{"0s: Service, ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s"},
+		},
 		"adopted objects that are as the route asks are written once": {
 			func(s *story) {
 				s.handOver(toA, "Service", "ServiceEntry", "DestinationRule", "VirtualService")
@@ -1081,6 +1111,7 @@ type story struct {
 	moments    plan.Moments
 	owned      map[translate.Key]translate.Object
 	theirs     map[translate.Key]translate.Object // that were handed over
+	replaced   map[translate.Key]translate.Object // that were handed over, and have other names
 	gone       map[translate.Key]plan.Earlier
 	services   map[string]bool // that exist with pods
 
@@ -1115,6 +1146,17 @@ func (s *story) handOver(spec string, kinds ...string) {
 			s.theirs[key] = item.Object
 		}
 	}
+}
+
+// replaces hands over a ServiceEntry, and a DestinationRule with a subset and with settings for the whole host.
+func (s *story) replaces(name, host string) {
+	meta := metav1.ObjectMeta{Namespace: "demo", Name: name, UID: types.UID(name)}
+	entry := &networkingv1.ServiceEntry{ObjectMeta: meta}
+	entry.Spec.Hosts = []string{host}
+	rule := &networkingv1.DestinationRule{ObjectMeta: meta}
+	rule.Spec.Host, rule.Spec.TrafficPolicy = host, &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE}}
+	rule.Spec.Subsets = []*istio.Subset{{Name: "old"}}
+	s.replaced = map[translate.Key]translate.Object{translate.KeyOf(entry): entry, translate.KeyOf(rule): rule}
 }
 
 func (s *story) put(object translate.Object) {
@@ -1190,7 +1232,7 @@ func (s *story) pass() {
 	wanted := plan.Wanted{
 		Objects: translation.Objects, OntoTraffic: translation.OntoTraffic(), Suspended: s.suspended, Withdrawn: s.withdrawn, Settle: settle,
 	}
-	standing := plan.Standing{Owned: s.owned, Earlier: s.gone, Adopted: maps.Clone(s.theirs), Created: s.began}
+	standing := plan.Standing{Owned: s.owned, Earlier: s.gone, Adopted: maps.Clone(s.theirs), Replaced: s.replaced, Created: s.began}
 	p := plan.Next(wanted, standing, &s.moments, s.now)
 	at := s.now
 	failed := s.execute(p)
@@ -1233,6 +1275,7 @@ func (s *story) execute(p plan.Plan) (failed bool) {
 	}
 	for _, d := range p.Delete {
 		delete(s.owned, d.Key)
+		delete(s.replaced, d.Key)
 		s.moments.Deleted(d.Key, nil, s.now)
 	}
 	return false
@@ -1264,6 +1307,9 @@ func (s *story) describe(p plan.Plan, before plan.Standing, at time.Time, failed
 		name := d.Kind
 		if host := s.hosts()[d.Key]; strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".example.com") || strings.HasSuffix(host, ".local") {
 			name += "(" + label(host) + ")"
+		}
+		if d.UID == types.UID("old") {
+			name += "(old)"
 		}
 		if d.Kind == "VirtualService" && d.Name != "web" {
 			name = "leg"
@@ -1337,6 +1383,9 @@ func short(object translate.Object) string {
 		}
 		return fmt.Sprintf("ServiceEntry(%s:%s)", host, strings.Join(ports, ","))
 	case *networkingv1.DestinationRule:
+		if o.Spec.TrafficPolicy.GetTls() != nil {
+			return fmt.Sprintf("DestinationRule(%s %d, settings)", host, len(o.Spec.Subsets))
+		}
 		return fmt.Sprintf("DestinationRule(%s %d)", host, len(o.Spec.Subsets))
 	}
 	if v, is := object.(*networkingv1.VirtualService); is && translate.IsSecondLeg(v) {

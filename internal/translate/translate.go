@@ -6,6 +6,7 @@ package translate
 
 import (
 	"cmp"
+	"net/url"
 	"slices"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -128,6 +129,20 @@ type Translation struct {
 // first time on that it is written.
 func (t *Translation) OntoTraffic() bool {
 	return len(t.TakenOver) > 0 || slices.ContainsFunc(t.Hosts, func(h Host) bool { return h.InPlace })
+}
+
+// RealHosts are the hosts outside the cluster that the route sends requests to, by the names that DNS knows.
+func (t *Translation) RealHosts(route *v1alpha1.ExternalRoute) []string {
+	if PassesThrough(route) {
+		return t.HostNames()
+	}
+	var hosts []string
+	for _, d := range route.Spec.Destinations {
+		if u, err := url.Parse(string(d.URL)); err == nil {
+			hosts = appendNew(hosts, u.Hostname())
+		}
+	}
+	return hosts
 }
 
 // HostNames are the complete names that the route serves.
