@@ -85,3 +85,6 @@ func literal(values map[string]v1alpha1.HeaderValue) map[string]string {
 	}
 	return escaped
 }
+
+// MeshHeaders are the names of the headers that a route removes unless it keeps them.
+func MeshHeaders() []string { return slices.Clone(meshHeaders) }

@@ -1,0 +1,306 @@
+// Package importer finds the ExternalRoutes that do what ServiceEntries, VirtualServices and DestinationRules written by hand do. It is pure: objects in,
+// routes and a report out. It translates every route again and compares the meaning of both sets of objects (meaning.go). A difference that nobody has
+// thought of keeps the route from being written: better no route than one that does something else.
+package importer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// Options are what the objects do not say.
+type Options struct {
+	ClusterDomain string
+	// Admit judges a route as the API server does, and returns it with its defaults.
+	Admit func(*v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList)
+}
+
+// Result is what Import finds.
+type Result struct {
+	Routes []*Imported
+	// Stays are the objects for which no route was written.
+	Stays []Stay
+}
+
+// Imported is a route, and what it replaces.
+type Imported struct {
+	Route *v1alpha1.ExternalRoute
+	// Replaces are the objects that the route makes superfluous, and that can be handed over to it.
+	Replaces []translate.Object
+	// Same counts the properties in which the generated objects mean what the old ones do.
+	Same        int
+	Differences []Difference
+	// Notes are what a person must know beside the differences.
+	Notes []string
+}
+
+// Difference is a property in which the generated objects differ from the old ones.
+type Difference struct {
+	Property, Before, After string
+	// Why justifies the difference.
+	Why string
+	// Decide reports that it changes what some requests do, so that a person must agree.
+	Decide bool
+}
+
+// Stay is an object that no route replaces.
+type Stay struct {
+	Object  translate.Object
+	Reasons []string
+}
+
+// Import reads objects, and returns the routes that do the same.
+func Import(objects []translate.Object, options Options) Result {
+	i := &importer{Options: options, set: newSet(objects, options.ClusterDomain), stays: map[translate.Key][]string{}, used: map[translate.Key][]*Imported{}}
+	for _, v := range i.virtualServices {
+		i.route(v, v)
+	}
+	for _, e := range i.entries {
+		i.entry(e)
+	}
+	i.handOver()
+	result := Result{Routes: i.routes}
+	for _, object := range objects {
+		key := translate.KeyOf(object)
+		switch reasons := i.stays[key]; {
+		case key.Kind == translate.ServiceKind.GVK.Kind:
+		case len(reasons) > 0:
+			result.Stays = append(result.Stays, Stay{object, reasons})
+		case len(i.used[key]) == 0:
+			result.Stays = append(result.Stays, Stay{object, []string{i.unused(object)}})
+		}
+	}
+	return result
+}
+
+type importer struct {
+	Options
+	*set
+	routes []*Imported
+	stays  map[translate.Key][]string
+	// used are the routes that do what an object does.
+	used map[translate.Key][]*Imported
+}
+
+func (i *importer) stay(object translate.Object, reasons ...string) {
+	key := translate.KeyOf(object)
+	for _, reason := range reasons {
+		if !slices.Contains(i.stays[key], reason) {
+			i.stays[key] = append(i.stays[key], reason)
+		}
+	}
+}
+
+// unused says why an object has no route although nothing is wrong with it.
+func (i *importer) unused(object translate.Object) string {
+	if rule, is := object.(*networkingv1.DestinationRule); is {
+		return fmt.Sprintf("no route uses its host %s: a route replaces a DestinationRule only together with a ServiceEntry or a VirtualService", rule.Spec.Host)
+	}
+	return "an object that stays uses it"
+}
+
+// route imports a VirtualService. That of a ServiceEntry alone is made up, and from is then the entry.
+func (i *importer) route(v *networkingv1.VirtualService, from translate.Object) *Imported {
+	d := &draft{importer: i, v: v, objects: []translate.Object{from}}
+	d.build()
+	if len(d.reasons) == 0 {
+		d.admit()
+	}
+	if len(d.reasons) == 0 {
+		d.prove()
+	}
+	if len(d.reasons) > 0 {
+		i.stay(from, d.reasons...)
+		for _, object := range d.objects[1:] {
+			i.stay(object, fmt.Sprintf("%s uses it, and stays", translate.KeyOf(from)))
+		}
+		return nil
+	}
+	i.add(d)
+	return d.imported
+}
+
+func (i *importer) add(d *draft) {
+	i.routes = append(i.routes, d.imported)
+	for _, object := range d.objects {
+		key := translate.KeyOf(object)
+		if !slices.Contains(i.used[key], d.imported) {
+			i.used[key] = append(i.used[key], d.imported)
+		}
+	}
+}
+
+// entry imports the ports of a ServiceEntry that no VirtualService serves.
+func (i *importer) entry(e *networkingv1.ServiceEntry) {
+	if len(i.stays[translate.KeyOf(e)]) > 0 || len(i.used[translate.KeyOf(e)]) > 0 && len(i.open(e)) == 0 {
+		return
+	}
+	for _, port := range i.open(e) {
+		switch kind := protocolOf(port.Protocol); {
+		case kind == protocolHTTP:
+			for _, host := range e.Spec.Hosts {
+				i.route(inPlace(e, host, port, i.nameOf(e, host, port)), e)
+			}
+		case kind == protocolTLS:
+			i.pass(e, port)
+		default:
+			i.stay(e, fmt.Sprintf("port %d carries %s, and workloads dial the host itself: a route serves TCP under an alias only. "+
+				"Let them call an alias, and write a route with hosts [ALIAS] and url tcp://%s:%[1]d", port.Number, port.Protocol, e.Spec.Hosts[0]))
+		}
+	}
+}
+
+// open are the ports of an entry that no imported route serves under the entry's own hosts or uses as its destination.
+func (i *importer) open(e *networkingv1.ServiceEntry) (ports []*istio.ServicePort) {
+	for _, port := range e.Spec.Ports {
+		covered := slices.ContainsFunc(i.used[translate.KeyOf(e)], func(r *Imported) bool { return covers(r.Route, e, port) })
+		if !covered {
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
+
+// covers reports whether a route does for the workloads that call a port of an entry what the entry does.
+func covers(route *v1alpha1.ExternalRoute, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
+	for _, host := range e.Spec.Hosts {
+		called := slices.Contains(route.Spec.Hosts, v1alpha1.RouteHost(host)) && uint32(translate.PortOf(route)) == port.Number //nolint:gosec // 1..65535
+		dialled := slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+			scheme, h, number, _ := splitURL(string(d.URL))
+			return h == host && number == port.Number && (protocolOf(port.Protocol) != protocolHTTP || scheme == "http")
+		})
+		if !called && !dialled {
+			return false
+		}
+	}
+	return true
+}
+
+// inPlace is the VirtualService that would change nothing for those who call a port of an entry.
+func inPlace(e *networkingv1.ServiceEntry, host string, port *istio.ServicePort, name string) *networkingv1.VirtualService {
+	v := &networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: name}}
+	v.Spec.Hosts, v.Spec.ExportTo = []string{host}, e.Spec.ExportTo
+	v.Spec.Http = []*istio.HTTPRoute{{
+		Match: []*istio.HTTPMatchRequest{{Port: port.Number}},
+		Route: []*istio.HTTPRouteDestination{{Destination: &istio.Destination{Host: host, Port: &istio.PortSelector{Number: port.Number}}}},
+	}}
+	return v
+}
+
+// nameOf names a route after its entry, and after more if another route has that name.
+func (i *importer) nameOf(e *networkingv1.ServiceEntry, host string, port *istio.ServicePort) string {
+	taken := func(name string) bool {
+		return slices.ContainsFunc(i.routes, func(r *Imported) bool { return r.Route.Namespace == e.Namespace && r.Route.Name == name }) ||
+			slices.ContainsFunc(i.virtualServices, func(v *networkingv1.VirtualService) bool { return v.Namespace == e.Namespace && v.Name == name })
+	}
+	for _, name := range []string{e.Name, e.Name + "-" + cmp.Or(port.Name, fmt.Sprint(port.Number))} {
+		if !taken(name) {
+			return strings.ToLower(name)
+		}
+	}
+	return strings.ToLower(strings.TrimPrefix(e.Name+"-"+host, "*."))
+}
+
+// pass imports a port that workloads call over their own TLS.
+func (i *importer) pass(e *networkingv1.ServiceEntry, port *istio.ServicePort) {
+	d := &draft{importer: i, objects: []translate.Object{e}}
+	route := &v1alpha1.ExternalRoute{}
+	route.Namespace, route.Name = e.Namespace, i.nameOf(e, e.Spec.Hosts[0], port)
+	for _, host := range e.Spec.Hosts {
+		route.Spec.Hosts = append(route.Spec.Hosts, v1alpha1.RouteHost(host))
+		if rules := i.rulesOf(e.Namespace, host); len(rules) > 0 {
+			d.reason("DestinationRule %s decides about %s, and a route that passes TLS through has none", rules[0].Name, host)
+		}
+	}
+	if port.Number != 443 {
+		route.Spec.Port = int32(port.Number) //nolint:gosec // 1..65535
+	}
+	d.route = route
+	d.exportTo(e.Spec.ExportTo)
+	d.reasons = append(d.reasons, unknown("spec", &e.Spec, "hosts", "ports", "location", "resolution", "exportTo")...)
+	d.checkEntry(e, port)
+	if len(d.reasons) == 0 {
+		d.admit()
+	}
+	if len(d.reasons) == 0 {
+		d.provePassed(e, port)
+	}
+	if len(d.reasons) > 0 {
+		i.stay(e, d.reasons...)
+		return
+	}
+	i.add(d)
+}
+
+// handOver finds which objects only one route replaces, and as a whole.
+func (i *importer) handOver() {
+	for _, r := range i.routes {
+		r.Route.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ExternalRoute"}
+	}
+	for _, object := range i.all {
+		key := translate.KeyOf(object)
+		users := i.used[key]
+		if len(users) == 0 || key.Kind == translate.ServiceKind.GVK.Kind {
+			continue
+		}
+		first := users[0]
+		note := ""
+		switch e, isEntry := object.(*networkingv1.ServiceEntry); {
+		case len(i.stays[key]) > 0:
+			note = fmt.Sprintf("%s stays: see below", key)
+		case len(users) > 1:
+			note = fmt.Sprintf("%s is used by %d routes: delete it when all of them are ready", key, len(users))
+		case isEntry && i.conflicts(first.Route, e):
+			note = fmt.Sprintf("the operator cannot take %s over, which declares the port that the route upgrades in place: the route waits until you delete it, "+
+				"and requests in between fail", key)
+		}
+		if note != "" {
+			for _, r := range users {
+				r.Notes = append(r.Notes, note)
+			}
+			continue
+		}
+		first.Replaces = append(first.Replaces, object)
+	}
+}
+
+// conflicts reports whether an entry keeps the route from an upgrade in place while it exists.
+func (i *importer) conflicts(route *v1alpha1.ExternalRoute, e *networkingv1.ServiceEntry) bool {
+	return slices.ContainsFunc(e.Spec.Hosts, func(h string) bool {
+		upgraded := slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+			scheme, host, number, _ := splitURL(string(d.URL))
+			return host == h && scheme == "https" && number != uint32(translate.PortOf(route)) //nolint:gosec // 1..65535
+		})
+		return upgraded && slices.Contains(route.Spec.Hosts, v1alpha1.RouteHost(h)) &&
+			slices.ContainsFunc(e.Spec.Ports, func(p *istio.ServicePort) bool { return p.Number == uint32(translate.PortOf(route)) }) //nolint:gosec // 1..65535
+	})
+}
+
+// mesh are the facts that a translation of a route of the namespace needs.
+func (s *set) mesh() translate.Mesh {
+	mesh := translate.Mesh{ClusterDomain: s.clusterDomain, Services: map[types.NamespacedName]translate.Service{}}
+	for _, service := range s.services {
+		mesh.Services[types.NamespacedName{Namespace: service.Namespace, Name: service.Name}] = translate.ServiceFacts(service, nil)
+	}
+	return mesh
+}
+
+func (s *set) service(namespace, name string) *corev1.Service {
+	i := slices.IndexFunc(s.services, func(o *corev1.Service) bool { return o.Namespace == namespace && o.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.services[i]
+}
