@@ -134,6 +134,12 @@ func (e ServiceEntry) disturbs(ours ServiceEntry) string {
 	return ""
 }
 
+// withoutPlainPorts is our entry without the plain ports of hosts in place. The plan keeps those of an entry that was handed over until traffic has moved.
+func (e ServiceEntry) withoutPlainPorts() ServiceEntry {
+	e.Ports = slices.DeleteFunc(slices.Clone(e.Ports), func(p Port) bool { return p.Target == nowhere })
+	return e
+}
+
 // after says that Istio asks ours first, or ours alone.
 func (e ServiceEntry) after(ours ServiceEntry) bool {
 	mine, theirs := ours.Identity, e.Identity

@@ -204,7 +204,11 @@ func (j *judge) foreignEntries(item translate.Item, entry *networkingv1.ServiceE
 	ours.Created = j.created(entry).Time
 	for _, host := range entry.Spec.Hosts {
 		for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
-			j.disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, rival.Disturbs(ours))
+			how := rival.Disturbs(ours)
+			if rival.Kind == "" && rival.Adopt == j.Name {
+				how = rival.Disturbs(ours.withoutPlainPorts())
+			}
+			j.disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, how)
 		}
 		if !j.passes() {
 			continue

@@ -79,8 +79,26 @@ func (d *draft) build() {
 	}
 	d.exportTo(spec.ExportTo)
 	d.readHosts()
+	d.checkPods()
 	if len(d.reasons) == 0 {
 		d.namePort()
+	}
+}
+
+// checkPods refuses rules that are for other pods than the matches.
+func (d *draft) checkPods() {
+	for _, t := range d.targets {
+		if t.rule == nil || t.rule.Spec.WorkloadSelector == nil {
+			continue
+		}
+		selected := map[string]v1alpha1.LabelValue{}
+		for key, value := range t.rule.Spec.WorkloadSelector.MatchLabels {
+			selected[key] = v1alpha1.LabelValue(value)
+		}
+		if s := d.route.Spec.WorkloadSelector; s == nil || !maps.Equal(s.MatchLabels, selected) {
+			d.reason("DestinationRule %s is for some pods, and the matches of the VirtualService do not have its labels as sourceLabels: a route is for one set of pods",
+				t.rule.Name)
+		}
 	}
 }
 
@@ -257,12 +275,27 @@ func (d *draft) describe(t *target, scheme string) {
 	_, _, _, t.authority = splitURL(raw)
 	t.destination = v1alpha1.Destination{URL: v1alpha1.URL(raw)}
 	d.readEndpoints(t)
+	if d.shares(t) {
+		t.destination.Endpoints = []v1alpha1.Endpoint{{Address: v1alpha1.EndpointAddress(host)}}
+		d.notes = append(d.notes, fmt.Sprintf("other VirtualServices use DestinationRule %s too: endpoints lets the route begin beside it. "+
+			"When all routes are ready, delete the rule and its ServiceEntry, and remove endpoints", t.rule.Name))
+	}
 	if speaksHTTP2(t.port.Protocol) {
 		t.destination.Protocol = v1alpha1.ProtocolHTTP2
 	}
 	if t.policy != nil {
 		d.readPolicy(t, host)
 	}
+}
+
+// shares reports whether other VirtualServices need a rule that decides about the whole host, and the route would conflict with it.
+func (d *draft) shares(t *target) bool {
+	if t.rule == nil || len(t.entry.Spec.Endpoints) > 0 || slices.Contains(d.v.Spec.Hosts, t.istio.Host) || t.entry.Spec.Resolution != istio.ServiceEntry_DNS {
+		return false
+	}
+	return slices.ContainsFunc(d.virtualServices, func(v *networkingv1.VirtualService) bool {
+		return v != d.v && v.Namespace == d.v.Namespace && uses(v, t.istio.Host)
+	})
 }
 
 // realName is the host of the URL. An entry with endpoints may have a host that no server knows; the authority then is the name that the server knows.

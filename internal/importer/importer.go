@@ -44,6 +44,8 @@ type Imported struct {
 	Differences []Difference
 	// Notes are what a person must know beside the differences.
 	Notes []string
+	// targets are the hosts and ports of the old destinations.
+	targets []string
 }
 
 // Difference is a property in which the generated objects differ from the old ones.
@@ -133,6 +135,16 @@ func (i *importer) route(v *networkingv1.VirtualService, from translate.Object) 
 }
 
 func (i *importer) add(d *draft) {
+	for _, t := range d.targets {
+		at := fmt.Sprintf("%s:%d", t.istio.Host, t.port.Number)
+		d.imported.targets = append(d.imported.targets, at)
+		if isPrivate(d.route) && len(t.entry.Spec.Endpoints) > 0 && !i.hostWide(t.entry, t.istio.Host, t.port) {
+			d.imported.Differences = append(d.imported.Differences, Difference{
+				Property: at + " called by workloads themselves", Before: "the endpoints of ServiceEntry " + t.entry.Name, After: "not known to the mesh",
+				Why: "a route has its endpoints for itself, under a private upstream name", Decide: true,
+			})
+		}
+	}
 	i.routes = append(i.routes, d.imported)
 	for _, object := range d.objects {
 		key := translate.KeyOf(object)
@@ -144,10 +156,16 @@ func (i *importer) add(d *draft) {
 
 // entry imports the ports of a ServiceEntry that no VirtualService serves.
 func (i *importer) entry(e *networkingv1.ServiceEntry) {
-	if len(i.stays[translate.KeyOf(e)]) > 0 || len(i.used[translate.KeyOf(e)]) > 0 && len(i.open(e)) == 0 {
-		return
+	if v := i.staying(e); v != nil {
+		i.stay(e, fmt.Sprintf("%s uses it, and stays", translate.KeyOf(v)))
 	}
-	for _, port := range i.open(e) {
+	for _, port := range e.Spec.Ports {
+		if len(i.stays[translate.KeyOf(e)]) > 0 {
+			return
+		}
+		if i.covered(e, port) {
+			continue
+		}
 		switch kind := protocolOf(port.Protocol); {
 		case kind == protocolHTTP:
 			for _, host := range e.Spec.Hosts {
@@ -162,30 +180,68 @@ func (i *importer) entry(e *networkingv1.ServiceEntry) {
 	}
 }
 
-// open are the ports of an entry that no imported route serves under the entry's own hosts or uses as its destination.
-func (i *importer) open(e *networkingv1.ServiceEntry) (ports []*istio.ServicePort) {
-	for _, port := range e.Spec.Ports {
-		covered := slices.ContainsFunc(i.used[translate.KeyOf(e)], func(r *Imported) bool { return covers(r.Route, e, port) })
-		if !covered {
-			ports = append(ports, port)
+// staying is a VirtualService that stays and speaks of the entry's hosts, nil if there is none. A route beside it would serve the same host.
+func (i *importer) staying(e *networkingv1.ServiceEntry) *networkingv1.VirtualService {
+	for _, v := range i.virtualServices {
+		if v.Namespace == e.Namespace && len(i.stays[translate.KeyOf(v)]) > 0 &&
+			slices.ContainsFunc(e.Spec.Hosts, func(h string) bool { return slices.Contains(v.Spec.Hosts, h) || uses(v, h) }) {
+			return v
 		}
 	}
-	return ports
+	return nil
 }
 
-// covers reports whether a route does for the workloads that call a port of an entry what the entry does.
-func covers(route *v1alpha1.ExternalRoute, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
+// uses reports whether a VirtualService sends requests to a host.
+func uses(v *networkingv1.VirtualService, host string) bool {
+	for _, http := range v.Spec.Http {
+		if slices.ContainsFunc(http.Route, func(to *istio.HTTPRouteDestination) bool { return to.GetDestination().GetHost() == host }) {
+			return true
+		}
+	}
+	for _, tcp := range v.Spec.Tcp {
+		if slices.ContainsFunc(tcp.Route, func(to *istio.RouteDestination) bool { return to.GetDestination().GetHost() == host }) {
+			return true
+		}
+	}
+	return false
+}
+
+// covered reports whether a route does what a port of an entry does.
+func (i *importer) covered(e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
+	return slices.ContainsFunc(i.used[translate.KeyOf(e)], func(r *Imported) bool { return i.covers(r, e, port) })
+}
+
+// covers reports whether a route does for the workloads that call a port of an entry themselves what the entry does. A route with a private upstream name
+// does not, but such calls fail anyway if a rule originates TLS for them, and those to endpoints are a difference to decide about.
+func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
+	private := isPrivate(r.Route)
 	for _, host := range e.Spec.Hosts {
-		called := slices.Contains(route.Spec.Hosts, v1alpha1.RouteHost(host)) && uint32(translate.PortOf(route)) == port.Number //nolint:gosec // 1..65535
-		dialled := slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+		called := slices.Contains(r.Route.Spec.Hosts, v1alpha1.RouteHost(host)) && uint32(translate.PortOf(r.Route)) == port.Number //nolint:gosec // 1..65535
+		dialled := !private && slices.ContainsFunc(r.Route.Spec.Destinations, func(d v1alpha1.Destination) bool {
 			scheme, h, number, _ := splitURL(string(d.URL))
 			return h == host && number == port.Number && (protocolOf(port.Protocol) != protocolHTTP || scheme == "http")
 		})
-		if !called && !dialled {
+		sent := slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number)) && (!private || len(e.Spec.Endpoints) > 0 || i.hostWide(e, host, port))
+		if !called && !dialled && !sent {
 			return false
 		}
 	}
 	return true
+}
+
+// isPrivate reports whether the upstreams of a route do not have the names of its hosts.
+func isPrivate(route *v1alpha1.ExternalRoute) bool {
+	return len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil || slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+		return len(d.Endpoints) > 0 || d.Resolution == v1alpha1.ResolutionDNSRoundRobin
+	})
+}
+
+// hostWide reports whether a rule originates TLS for all who call a port of a host.
+func (s *set) hostWide(e *networkingv1.ServiceEntry, host string, port *istio.ServicePort) bool {
+	return slices.ContainsFunc(s.rulesOf(e.Namespace, host), func(r *networkingv1.DestinationRule) bool {
+		policy, _ := effective(&r.Spec, "", port.Number)
+		return (&upstream{policy: policy}).originatesTLS()
+	})
 }
 
 // inPlace is the VirtualService that would change nothing for those who call a port of an entry.
@@ -257,14 +313,11 @@ func (i *importer) handOver() {
 		}
 		first := users[0]
 		note := ""
-		switch e, isEntry := object.(*networkingv1.ServiceEntry); {
+		switch {
 		case len(i.stays[key]) > 0:
 			note = fmt.Sprintf("%s stays: see below", key)
 		case len(users) > 1:
 			note = fmt.Sprintf("%s is used by %d routes: delete it when all of them are ready", key, len(users))
-		case isEntry && i.conflicts(first.Route, e):
-			note = fmt.Sprintf("the operator cannot take %s over, which declares the port that the route upgrades in place: the route waits until you delete it, "+
-				"and requests in between fail", key)
 		}
 		if note != "" {
 			for _, r := range users {
@@ -274,18 +327,6 @@ func (i *importer) handOver() {
 		}
 		first.Replaces = append(first.Replaces, object)
 	}
-}
-
-// conflicts reports whether an entry keeps the route from an upgrade in place while it exists.
-func (i *importer) conflicts(route *v1alpha1.ExternalRoute, e *networkingv1.ServiceEntry) bool {
-	return slices.ContainsFunc(e.Spec.Hosts, func(h string) bool {
-		upgraded := slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
-			scheme, host, number, _ := splitURL(string(d.URL))
-			return host == h && scheme == "https" && number != uint32(translate.PortOf(route)) //nolint:gosec // 1..65535
-		})
-		return upgraded && slices.Contains(route.Spec.Hosts, v1alpha1.RouteHost(h)) &&
-			slices.ContainsFunc(e.Spec.Ports, func(p *istio.ServicePort) bool { return p.Number == uint32(translate.PortOf(route)) }) //nolint:gosec // 1..65535
-	})
 }
 
 // mesh are the facts that a translation of a route of the namespace needs.

@@ -90,17 +90,14 @@ func (d *draft) readPool(t *target, path string) {
 
 // duration writes a duration as the API does: 1h, 1m30s, 250ms. None stays none, and so does one of 0.
 func duration(d *durationpb.Duration) v1alpha1.Duration {
-	text := d.AsDuration().String()
-	if d.AsDuration() == 0 {
-		return ""
-	}
-	if d.AsDuration() >= time.Minute {
-		text = strings.TrimSuffix(text, "0s")
-		if strings.HasSuffix(text, "h0m") {
-			text = strings.TrimSuffix(text, "0m")
-		}
-		if d.AsDuration()%time.Minute != 0 {
-			text = d.AsDuration().String()
+	left, text := d.AsDuration(), ""
+	for _, unit := range []struct {
+		name string
+		time.Duration
+	}{{"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}} {
+		if n := left / unit.Duration; n > 0 {
+			text += fmt.Sprintf("%d%s", n, unit.name)
+			left -= n * unit.Duration
 		}
 	}
 	return v1alpha1.Duration(text)

@@ -71,6 +71,9 @@ func (d *draft) compare(before, after meaning) {
 			d.reason("%s would change from %q to %q", property, was, is)
 			continue
 		}
+		if strings.HasSuffix(property, ".headers.request.remove") {
+			difference.After = strings.TrimPrefix(was+" and the headers that the mesh adds", " and ")
+		}
 		difference.Why, difference.Decide = justifications[i].why, justifications[i].decide
 		d.imported.Differences = append(d.imported.Differences, difference)
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -85,10 +86,38 @@ func (p *planner) bridgePorts(want, live *networkingv1.ServiceEntry) *networking
 			ports = append(ports, port)
 		}
 	}
+	ports = p.keepPorts(ports, host)
 	if slices.Equal(ports, want.Spec.Ports) {
 		return want
 	}
 	return withPorts(want, ports)
+}
+
+// keepPorts adds the ports of entries that were handed over until traffic has settled, also in place of a plain port: Istio may ignore those entries beside
+// the route's.
+func (p *planner) keepPorts(ports []*istio.ServicePort, host string) []*istio.ServicePort {
+	if p.isSettled() {
+		return ports
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(p.Replaced), compareKeys) {
+		old, is := p.Replaced[key].(*networkingv1.ServiceEntry)
+		if !is || !slices.Contains(old.Spec.Hosts, host) {
+			continue
+		}
+		for _, port := range old.Spec.Ports {
+			i := slices.IndexFunc(ports, func(q *istio.ServicePort) bool { return q.Number == port.Number })
+			if i >= 0 && !translate.LeadsNowhere(ports[i]) {
+				continue
+			}
+			kept := &istio.ServicePort{Number: port.Number, Name: fmt.Sprintf("kept-%d", port.Number), Protocol: port.Protocol, TargetPort: port.TargetPort}
+			if ports = slices.Clone(ports); i < 0 {
+				ports = append(ports, kept)
+			} else {
+				ports[i] = kept
+			}
+		}
+	}
+	return ports
 }
 
 // serves reports whether the VirtualService sends on what comes in on a port of a host.

@@ -936,9 +936,27 @@ func TestNext(t *testing.T) {
 				s.pass()
 			},
 			[]string{
-				"0s: Service, ServiceEntry(a:443), DestinationRule(a 2, settings); Switching; again 3s", "0s: Switching; again 3s",
+				"0s: Service, ServiceEntry(a:443,80), DestinationRule(a 2, settings); Switching; again 3s", "0s: Switching; again 3s",
 				"3s: VirtualService!; Programmed; again 3s", "3s: Programmed; again 3s",
-				"6s: DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
+				"6s: ServiceEntry(a:443), DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
+			},
+		},
+		"... in place": {
+			func(s *story) {
+				s.replaces("old", "a.example.com")
+				s.route(inPlace)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.pass()
+			},
+			[]string{
+				"0s: ServiceEntry(a:443,80), DestinationRule(a 2, settings); Switching; again 3s",
+				"3s: VirtualService; Programmed; again 3s", "3s: Programmed; again 3s",
+				"6s: ServiceEntry(a:443,80-), DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
 			},
 		},
 		"... of another host decide nothing": {
@@ -1153,6 +1171,7 @@ func (s *story) replaces(name, host string) {
 	meta := metav1.ObjectMeta{Namespace: "demo", Name: name, UID: types.UID(name)}
 	entry := &networkingv1.ServiceEntry{ObjectMeta: meta}
 	entry.Spec.Hosts = []string{host}
+	entry.Spec.Ports = []*istio.ServicePort{{Number: 80, Name: "plain", Protocol: "HTTP", TargetPort: 443}, {Number: 443, Name: "tls", Protocol: "HTTPS"}}
 	rule := &networkingv1.DestinationRule{ObjectMeta: meta}
 	rule.Spec.Host, rule.Spec.TrafficPolicy = host, &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE}}
 	rule.Spec.Subsets = []*istio.Subset{{Name: "old"}}
