@@ -59,7 +59,7 @@ type Difference struct {
 
 // Stay is an object that no route replaces.
 type Stay struct {
-	Object  translate.Object
+	translate.Key
 	Reasons []string
 }
 
@@ -79,9 +79,9 @@ func Import(objects []translate.Object, options Options) Result {
 		switch reasons := i.stays[key]; {
 		case key.Kind == translate.ServiceKind.GVK.Kind:
 		case len(reasons) > 0:
-			result.Stays = append(result.Stays, Stay{object, reasons})
+			result.Stays = append(result.Stays, Stay{key, reasons})
 		case len(i.used[key]) == 0:
-			result.Stays = append(result.Stays, Stay{object, []string{i.unused(object)}})
+			result.Stays = append(result.Stays, Stay{key, []string{i.unused(object)}})
 		}
 	}
 	return result

@@ -85,7 +85,7 @@ func checkComplete(t *testing.T, objects []translate.Object, result importer.Res
 			found = found || slices.Contains(imported.Replaces, object) ||
 				slices.ContainsFunc(imported.Notes, func(note string) bool { return bytes.Contains([]byte(note), []byte(key.String())) })
 		}
-		found = found || slices.ContainsFunc(result.Stays, func(s importer.Stay) bool { return s.Object == object })
+		found = found || slices.ContainsFunc(result.Stays, func(s importer.Stay) bool { return s.Key == key })
 		if !found {
 			t.Errorf("the report does not say what becomes of %s", key)
 		}

@@ -42,7 +42,7 @@ func (r Result) Report() string {
 		if text.Len() > 0 {
 			text.WriteString("\n")
 		}
-		line(0, "%s %s/%s stays", translate.KeyOf(stay.Object).Kind, stay.Object.GetNamespace(), stay.Object.GetName())
+		line(0, "%s %s/%s stays", stay.Kind, stay.Namespace, stay.Name)
 		for _, reason := range stay.Reasons {
 			line(1, "%s", reason)
 		}

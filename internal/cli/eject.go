@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+const ejectLong = `Print ExternalRoutes as plain Istio objects: without owner reference, and without the operator's label and annotations.
+
+The objects have the names of the generated ones. To leave the operator, delete the route with --cascade=orphan, which leaves its objects alone, and apply what
+eject has printed. No request is lost, since no object changes.
+
+With a NAME, the route is that of the cluster, and must be ready: an object that is about to move would change. Services that the route uses and did not
+create are not printed.
+
+Exits with 1 when a route is refused or not ready, and with 2 for wrong flags.`
+
+const ejectExample = `  # leave the operator
+  kubectl externalroute eject web -n shop > web.yaml
+  kubectl delete externalroute web -n shop --cascade=orphan
+  kubectl apply -f web.yaml
+
+  # what routes in files become
+  kubectl externalroute eject -f routes/`
+
+// eject is the eject command with its flags.
+type eject struct{ input }
+
+func newEject(e environment) *cobra.Command {
+	j := &eject{input{environment: e}}
+	command := &cobra.Command{
+		Use:     "eject [NAME ...] [-f FILE|DIR|- | -k DIR]",
+		Short:   "Print ExternalRoutes as plain Istio objects without an owner",
+		Long:    ejectLong,
+		Example: ejectExample,
+		RunE:    func(cmd *cobra.Command, names []string) error { return j.run(cmd.Context(), names) },
+	}
+	j.addFlags(command)
+	return command
+}
+
+func (j *eject) run(ctx context.Context, names []string) error {
+	manifests, err := j.read()
+	if err != nil {
+		return err
+	}
+	routes, err := j.chosen(ofKind(manifests, routeKind), names)
+	if err != nil {
+		return err
+	}
+	w, err := newWorld(manifests, j.clusterDomain)
+	if err != nil {
+		return err
+	}
+	var mistakes []error
+	for _, m := range ofKind(manifests, policyKind) {
+		if refusal := w.admitPolicy(ctx, m); refusal != nil {
+			mistakes = append(mistakes, refused(m, refusal))
+		}
+	}
+	printer := &printers.YAMLPrinter{}
+	for _, m := range routes {
+		if why := notReady(m); why != "" && !j.local() {
+			mistakes = append(mistakes, fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), why))
+			continue
+		}
+		route, refusal := w.admit(ctx, m)
+		var translation *translate.Translation
+		if refusal == nil {
+			translation, refusal = w.translate(route)
+		}
+		if refusal != nil {
+			mistakes = append(mistakes, refused(m, refusal))
+			continue
+		}
+		if err := j.print(printer, translation.Objects); err != nil {
+			return err
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// notReady is the reason for which a route of a cluster is not ready, empty if it is.
+func notReady(m manifest) string {
+	conditions, _, _ := unstructured.NestedSlice(m.Object, "status", "conditions")
+	for _, each := range conditions {
+		condition, _ := each.(map[string]any)
+		if condition["type"] == v1alpha1.ConditionReady {
+			if condition["status"] == "True" {
+				return ""
+			}
+			return fmt.Sprint(condition["reason"])
+		}
+	}
+	return v1alpha1.ReasonPending
+}
+
+// print prints objects as a user could have written them.
+func (j *eject) print(printer printers.ResourcePrinter, objects translate.Objects) error {
+	for _, object := range objects {
+		manifest, err := translate.Manifest(object)
+		if err != nil {
+			return err
+		}
+		labels := manifest.GetLabels()
+		delete(labels, v1alpha1.ManagedByLabel)
+		manifest.SetLabels(labels)
+		annotations := manifest.GetAnnotations()
+		delete(annotations, v1alpha1.WaypointAnnotation)
+		manifest.SetAnnotations(annotations)
+		if len(labels) == 0 {
+			unstructured.RemoveNestedField(manifest.Object, "metadata", "labels")
+		}
+		if len(annotations) == 0 {
+			unstructured.RemoveNestedField(manifest.Object, "metadata", "annotations")
+		}
+		if err := printer.PrintObj(manifest, j.Out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
