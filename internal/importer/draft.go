@@ -339,10 +339,11 @@ func (d *draft) readEndpoints(t *target) {
 	for i, e := range t.entry.Spec.Endpoints {
 		d.lacks(unknown(fmt.Sprintf("spec.endpoints[%d]", i), e, "address", "ports"))
 		endpoint := v1alpha1.Endpoint{Address: v1alpha1.EndpointAddress(e.Address)}
-		if p := e.Ports[t.port.Name]; p != 0 && p != number {
+		p := e.Ports[t.port.Name]
+		if p != 0 {
 			endpoint.Port = int32(p) //nolint:gosec // 1..65535
 		}
-		if len(t.entry.Spec.Endpoints) == 1 && e.Address == host && endpoint.Port == 0 {
+		if len(t.entry.Spec.Endpoints) == 1 && e.Address == host && (p == 0 || p == number) {
 			continue // the URL's host
 		}
 		t.destination.Endpoints = append(t.destination.Endpoints, endpoint)
