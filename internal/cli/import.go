@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -182,6 +183,9 @@ func keyOf(m manifest) translate.Key {
 	return translate.Key{Kind: m.GetKind(), NamespacedName: types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}}
 }
 
+// protobufPlace is how an error of protobuf begins, with spaces that vary on purpose, and a place in JSON that nobody has written.
+var protobufPlace = regexp.MustCompile(`^proto:[\s\x{a0}]*(\(line \d+:\d+\):)?[\s\x{a0}]*`)
+
 // checkWhole finds fields that this program does not know, and would drop.
 func checkWhole(m manifest, object translate.Object) error {
 	var into proto.Message
@@ -202,7 +206,7 @@ func checkWhole(m manifest, object translate.Object) error {
 		return err
 	}
 	if err := protojson.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("spec cannot be read: %s", strings.ReplaceAll(err.Error(), "\u00a0", " ")) // protobuf varies the space on purpose
+		return fmt.Errorf("spec cannot be read: %s", protobufPlace.ReplaceAllString(err.Error(), ""))
 	}
 	return nil
 }
@@ -230,7 +234,9 @@ func (i *importCommand) write(ctx context.Context, result importer.Result, manif
 	}
 	for _, imported := range result.Routes {
 		replaced := slices.Clone(imported.Replaces) // the VirtualService last: the operator begins when it has all
-		slices.SortStableFunc(replaced, func(a, b translate.Object) int { return translate.Rank(translate.KeyOf(a).Kind) - translate.Rank(translate.KeyOf(b).Kind) })
+		slices.SortStableFunc(replaced, func(a, b translate.Object) int {
+			return translate.Rank(translate.KeyOf(a).Kind) - translate.Rank(translate.KeyOf(b).Kind)
+		})
 		for _, object := range replaced {
 			at := slices.IndexFunc(manifests, func(m manifest) bool {
 				return translate.KeyOf(object) == keyOf(m) && m.GroupVersionKind().Group == istioGroup
