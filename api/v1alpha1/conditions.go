@@ -90,7 +90,8 @@ const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedByValue is the value of ManagedByLabel.
 	ManagedByValue = "externalroute"
-	// AdoptAnnotation on an object that has the name of a generated one hands it over to the ExternalRoute that it names.
+	// AdoptAnnotation hands an object over to the ExternalRoute that it names: one that has the name of a generated object, which the operator then owns, or
+	// a ServiceEntry or DestinationRule for a host of the route, which the operator deletes when traffic has moved.
 	AdoptAnnotation = GroupName + "/adopt"
 	// WaypointAnnotation on a generated object is the waypoint, as NAMESPACE/NAME, for which the operator has labelled the object. The operator removes
 	// those labels together with the annotation, and leaves labels alone that a user has set.
