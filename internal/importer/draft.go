@@ -24,7 +24,12 @@ type draft struct {
 	objects  []translate.Object
 	route    *v1alpha1.ExternalRoute
 	imported *Imported
-	// translation is that of the route as the API server stores it.
+	// road is the way through an egress gateway, nil if there is none, and passed are the entries of the hosts whose TLS passes through it.
+	road   *road
+	passed []*networkingv1.ServiceEntry
+	// admitted is the route as the API server stores it.
+	admitted *v1alpha1.ExternalRoute
+	// translation is that of the admitted route.
 	translation *translate.Translation
 	// reasons say why there is no route.
 	reasons []string

@@ -67,6 +67,10 @@ type Stay struct {
 func Import(objects []translate.Object, options Options) Result {
 	i := &importer{Options: options, set: newSet(objects, options.ClusterDomain), stays: map[translate.Key][]string{}, used: map[translate.Key][]*Imported{}}
 	for _, v := range i.virtualServices {
+		if slices.ContainsFunc(v.Spec.Gateways, func(g string) bool { return g != "mesh" }) {
+			i.overGateway(v)
+			continue
+		}
 		i.route(v, v)
 	}
 	for _, e := range i.entries {
@@ -314,6 +318,8 @@ func (i *importer) handOver() {
 		first := users[0]
 		note := ""
 		switch {
+		case slices.ContainsFunc(users, func(r *Imported) bool { return r.Route.Spec.EgressGateway != nil }):
+			note = fmt.Sprintf("%s is left over when the routes are ready: delete it then", key)
 		case len(i.stays[key]) > 0:
 			note = fmt.Sprintf("%s stays: see below", key)
 		case len(users) > 1:

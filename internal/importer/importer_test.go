@@ -12,8 +12,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -65,7 +67,13 @@ func checkRoute(t *testing.T, judge admit, route *v1alpha1.ExternalRoute, object
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	if _, refusal := translate.Translate(admitted, translate.Mesh{ClusterDomain: "cluster.local"}); refusal != nil {
+	mesh := translate.Mesh{ClusterDomain: "cluster.local", Services: map[types.NamespacedName]translate.Service{}}
+	for _, object := range objects {
+		if service, is := object.(*corev1.Service); is {
+			mesh.Services[types.NamespacedName{Namespace: service.Namespace, Name: service.Name}] = translate.ServiceFacts(service, nil)
+		}
+	}
+	if _, refusal := translate.Translate(admitted, mesh); refusal != nil {
 		t.Error(refusal.Message())
 	}
 	for _, object := range objects {

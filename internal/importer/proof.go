@@ -22,7 +22,7 @@ func (d *draft) admit() {
 	if len(problems) > 0 {
 		return
 	}
-	translation, refusal := translate.Translate(admitted, d.mesh())
+	translation, refusal := translate.Translate(admitted, d.withGateway(d.mesh()))
 	if refusal != nil {
 		for _, problem := range refusal.Problems {
 			d.reason("the route would be refused (%s): %s", refusal.Reason, translate.Text(problem))
@@ -30,7 +30,7 @@ func (d *draft) admit() {
 		return
 	}
 	d.imported = &Imported{Route: d.route, Notes: d.notes}
-	d.translation = translation
+	d.admitted, d.translation = admitted, translation
 }
 
 // prove compares the meaning of the old objects and that of the ones that the route generates.
@@ -40,7 +40,7 @@ func (d *draft) prove() {
 		d.reason("the route generates %d VirtualServices", len(after.virtualServices))
 		return
 	}
-	old := &set{clusterDomain: d.clusterDomain, services: d.services, entries: d.entries, rules: d.rules}
+	old := &set{clusterDomain: d.clusterDomain, beside: d.beside, services: d.services, entries: d.entries, rules: d.rules}
 	after.services = d.services
 	called := func(host string) string { return d.called(host) }
 	d.compare(old.meaningOf(d.v, d.port, called), after.meaningOf(after.virtualServices[0], d.port, called))

@@ -18,7 +18,9 @@ import (
 
 // set is a set of objects that work together.
 type set struct {
-	clusterDomain   string
+	clusterDomain string
+	// beside is the namespace of the egress gateway, whose rules count for what leaves through it.
+	beside          string
 	all             []translate.Object
 	services        []*corev1.Service
 	entries         []*networkingv1.ServiceEntry
@@ -45,7 +47,7 @@ func newSet(objects []translate.Object, clusterDomain string) *set {
 
 func (s *set) rulesOf(namespace, host string) (rules []*networkingv1.DestinationRule) {
 	for _, r := range s.rules {
-		if r.Namespace == namespace && r.Spec.Host == host {
+		if (r.Namespace == namespace || s.beside != "" && r.Namespace == s.beside) && r.Spec.Host == host {
 			rules = append(rules, r)
 		}
 	}
