@@ -263,6 +263,53 @@ func TestHandedOverObjectIsAdopted(t *testing.T) {
 	s.quiet()
 }
 
+// A ServiceEntry and a DestinationRule of other names are replaced, as soon as they are handed over one after the other.
+func TestHandedOverObjectsOfOtherNamesAreReplaced(t *testing.T) {
+	s := sharedStory(t)
+	entry, rule, traffic := &networkingv1.ServiceEntry{}, &networkingv1.DestinationRule{}, &networkingv1.VirtualService{}
+	entry.Name, rule.Name, traffic.Name = "old", "old", "web"
+	entry.Spec.Hosts, entry.Spec.Resolution = []string{"api.example.com"}, istio.ServiceEntry_DNS
+	entry.Spec.Ports = []*istio.ServicePort{{Number: 443, Name: "https", Protocol: "TLS"}}
+	rule.Spec.Host = "api.example.com"
+	rule.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE, Sni: "old.example.com"}}
+	traffic.Spec.Hosts = []string{"web"}
+	traffic.Spec.Http = []*istio.HTTPRoute{{Route: []*istio.HTTPRouteDestination{{Destination: &istio.Destination{Host: "api.example.com"}}}}}
+	s.create(entry)
+	s.create(rule)
+	s.create(traffic)
+	s.notice()
+	s.clock.stop(t)
+	s.route("web", simple)
+	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	adopt := map[string]string{v1alpha1.AdoptAnnotation: "web"}
+	edit(s, traffic, func(v *networkingv1.VirtualService) { v.Annotations = adopt })
+	edit(s, rule, func(r *networkingv1.DestinationRule) { r.Annotations = adopt })
+	s.becomes("web", v1alpha1.ConditionProgrammed, metav1.ConditionFalse, v1alpha1.ReasonSwitching)
+	policy := func() *istio.ClientTLSSettings {
+		rules := &networkingv1.DestinationRuleList{}
+		s.list(rules)
+		for _, r := range rules.Items {
+			if r.Name != "old" {
+				return r.Spec.TrafficPolicy.GetTls()
+			}
+		}
+		return nil
+	}
+	if got := policy().GetSni(); got != "old.example.com" {
+		t.Errorf("while traffic uses the old rule, the new one decides otherwise: SNI %q", got)
+	}
+	edit(s, entry, func(e *networkingv1.ServiceEntry) { e.Annotations = adopt })
+	s.after(settle, "web")
+	s.ready("web")
+	s.until("both old objects stay until traffic has settled", func() string { return cmpLen(6, s.objects()) })
+	s.after(settle, "web")
+	s.until("the old objects should go", func() string { return cmpLen(4, s.objects()) })
+	if got := policy(); got != nil {
+		t.Errorf("the settings of the old rule stay: %v", got)
+	}
+	s.quiet()
+}
+
 func TestMoveToAnotherHostWaitsTwice(t *testing.T) {
 	s := sharedStory(t)
 	s.route("web", simple)

@@ -250,7 +250,7 @@ func (d *draft) proveRoad() {
 		return
 	}
 	d.imported.Same++ // the gateway
-	d.imported.Notes = append(d.imported.Notes, fmt.Sprintf("requests leave through %s/%s as before, with the mesh's mutual TLS on the way there. The operator cannot take "+
+	d.imported.Notes = append(d.imported.Notes, fmt.Sprintf("requests leave through %s/%s as before. The operator cannot take "+
 		"the old objects over without a gap: they and the route conflict. Delete the old VirtualService, and the route begins when it has settled", d.road.service.Namespace,
 		d.road.service.Name))
 }
