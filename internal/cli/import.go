@@ -138,7 +138,7 @@ func (i *importCommand) old() (manifests []manifest, err error) {
 		return i.readFiles()
 	}
 	for _, name := range []string{
-		"services", "serviceentries.networking.istio.io", "destinationrules.networking.istio.io", "virtualservices.networking.istio.io", "gateways.networking.istio.io",
+		"services", "serviceentries." + istioGroup, "destinationrules." + istioGroup, "virtualservices." + istioGroup, "gateways." + istioGroup,
 	} {
 		found, err := i.get(name, false)
 		if err != nil {

@@ -111,10 +111,10 @@ func (d *draft) checkPods() {
 func (d *draft) exportTo(namespaces []string) {
 	var all []v1alpha1.ExportNamespace
 	for _, n := range namespaces {
-		switch {
-		case n == "~":
+		switch n {
+		case "~":
 			d.reason("spec.exportTo ~ is for nobody")
-		case n == d.route.Namespace:
+		case d.route.Namespace:
 			n = "."
 		}
 		all = append(all, v1alpha1.ExportNamespace(n))
@@ -178,7 +178,8 @@ func (d *draft) impliedPort() uint32 {
 		if alias, is := d.alias(host); is {
 			service := d.service(d.v.Namespace, alias)
 			if service == nil {
-				d.notes = append(d.notes, fmt.Sprintf("the input has no Service %s: the route is for port 80 of it, and the operator creates it if it does not exist", alias))
+				d.notes = append(d.notes, fmt.Sprintf(
+					"the input has no Service %s: the route is for port 80 of it, and the operator creates it if it does not exist", alias))
 				add(80)
 				continue
 			}
@@ -360,26 +361,15 @@ func (d *draft) finish(rules []v1alpha1.Rule, shares [][]share) {
 	if len(d.targets) > 1 {
 		d.nameDestinations()
 	}
-	common := len(shares) > 0
-	for _, s := range shares[min(1, len(shares)):] {
-		common = common && slices.Equal(s, shares[0])
-	}
-	common = common && len(shares[0]) == len(d.targets)
 	for _, t := range d.targets {
 		d.route.Spec.Destinations = append(d.route.Spec.Destinations, t.destination)
 	}
-	for i, s := range shares {
-		for _, each := range s {
-			switch at := slices.Index(d.targets, each.target); {
-			case common && len(d.targets) > 1 && each.weight != 1:
-				d.route.Spec.Destinations[at].Weight = new(each.weight)
-			case !common:
-				to := v1alpha1.RuleDestination{Name: cmp.Or(each.destination.Name, "primary")}
-				if len(s) > 1 && each.weight != 1 {
-					to.Weight = new(each.weight)
-				}
-				rules[i].Destinations = append(rules[i].Destinations, to)
-			}
+	if common := len(shares) > 0 && !slices.ContainsFunc(shares, func(s []share) bool { return !slices.Equal(s, shares[0]) }); common &&
+		len(shares[0]) == len(d.targets) {
+		d.weigh(shares[0])
+	} else {
+		for i, s := range shares {
+			rules[i].Destinations = ruleDestinations(s)
 		}
 	}
 	if len(rules) == 1 && onlyLimits(rules[0]) {
@@ -387,6 +377,27 @@ func (d *draft) finish(rules []v1alpha1.Rule, shares [][]share) {
 		return
 	}
 	d.route.Spec.Rules = rules
+}
+
+// weigh writes the shares that all rules have into the destinations.
+func (d *draft) weigh(shares []share) {
+	for _, s := range shares {
+		if len(shares) > 1 && s.weight != 1 {
+			d.route.Spec.Destinations[slices.Index(d.targets, s.target)].Weight = new(s.weight)
+		}
+	}
+}
+
+// ruleDestinations are the shares of one rule.
+func ruleDestinations(shares []share) (destinations []v1alpha1.RuleDestination) {
+	for _, s := range shares {
+		to := v1alpha1.RuleDestination{Name: cmp.Or(s.destination.Name, "primary")}
+		if len(shares) > 1 && s.weight != 1 {
+			to.Weight = new(s.weight)
+		}
+		destinations = append(destinations, to)
+	}
+	return destinations
 }
 
 // onlyLimits reports whether a rule says nothing that the route itself could not say.

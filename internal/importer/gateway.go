@@ -81,19 +81,15 @@ func (r *road) requests() (*networkingv1.VirtualService, string) {
 	for n, http := range r.Spec.Http {
 		path := fmt.Sprintf("spec.http[%d]", n)
 		switch {
-		case len(http.Match) > 0 && !slices.ContainsFunc(http.Match, func(m *istio.HTTPMatchRequest) bool { return !slices.Equal(m.Gateways, []string{"mesh"}) }):
-			rest := proto.CloneOf(http.Match[0])
-			rest.Gateways, rest.Port = nil, 0
-			whole := proto.CloneOf(http)
-			whole.Match, whole.Route, whole.Name = nil, nil, ""
-			if port != 0 || len(http.Match) > 1 || proto.Size(rest) > 0 || proto.Size(whole) > 0 || len(http.Route) != 1 {
+		case isFor(http, "mesh"):
+			if port != 0 || !onlyLeads(http) {
 				return nil, path + ": the sidecars decide more than that requests take the gateway, and a route decides it behind the gateway"
 			}
 			if problem := r.leads(http.Route[0].Destination, path); problem != "" {
 				return nil, problem
 			}
 			port = cmp.Or(http.Match[0].Port, 80)
-		case len(http.Match) > 0 && !slices.ContainsFunc(http.Match, func(m *istio.HTTPMatchRequest) bool { return !slices.Equal(m.Gateways, []string{r.gateway}) }):
+		case isFor(http, r.gateway):
 			on := proto.CloneOf(http)
 			for _, m := range on.Match {
 				m.Gateways, m.Port = nil, 0
@@ -104,9 +100,6 @@ func (r *road) requests() (*networkingv1.VirtualService, string) {
 		}
 	}
 	for _, http := range direct.Spec.Http { // the sidecars' port is that of every match
-		if len(http.Match) == 0 {
-			http.Match = []*istio.HTTPMatchRequest{{}}
-		}
 		for _, m := range http.Match {
 			m.Port = port
 		}
@@ -115,6 +108,20 @@ func (r *road) requests() (*networkingv1.VirtualService, string) {
 		return nil, "spec.http has one leg alone: requests do not go to the gateway and on"
 	}
 	return direct, ""
+}
+
+// isFor reports whether all matches of an http route are for one gateway.
+func isFor(http *istio.HTTPRoute, gateway string) bool {
+	other := func(m *istio.HTTPMatchRequest) bool { return !slices.Equal(m.Gateways, []string{gateway}) }
+	return len(http.Match) > 0 && !slices.ContainsFunc(http.Match, other)
+}
+
+// onlyLeads reports whether an http route sends all requests of a port to one destination, and does nothing else.
+func onlyLeads(http *istio.HTTPRoute) bool {
+	match, rest := proto.CloneOf(http.Match[0]), proto.CloneOf(http)
+	match.Gateways, match.Port = nil, 0
+	rest.Match, rest.Route, rest.Name = nil, nil, ""
+	return len(http.Match) == 1 && len(http.Route) == 1 && proto.Size(match) == 0 && proto.Size(rest) == 0
 }
 
 // leads notes the Service of the gateway.
@@ -251,8 +258,8 @@ func (d *draft) proveRoad() {
 	}
 	d.imported.Same++ // the gateway
 	d.imported.Notes = append(d.imported.Notes, fmt.Sprintf("requests leave through %s/%s as before. The operator cannot take "+
-		"the old objects over without a gap: they and the route conflict. Delete the old VirtualService, and the route begins when it has settled", d.road.service.Namespace,
-		d.road.service.Name))
+		"the old objects over without a gap: they and the route conflict. Delete the old VirtualService, and the route begins when it has settled",
+		d.road.service.Namespace, d.road.service.Name))
 }
 
 // withGateway adds the gateway's Service to the facts of a translation, if the input does not have it.
@@ -264,7 +271,8 @@ func (d *draft) withGateway(mesh translate.Mesh) translate.Mesh {
 	if _, found := mesh.Services[key]; !found {
 		d.notes = append(d.notes, fmt.Sprintf("the input has no Service %s: it must be of type ClusterIP, with a selector and port 443", key))
 		mesh.Services[key] = translate.Service{
-			Type: corev1.ServiceTypeClusterIP, HasSelector: true, Selector: map[string]string{"istio": "egressgateway"}, Ports: []corev1.ServicePort{{Name: "https", Port: 443}},
+			Type: corev1.ServiceTypeClusterIP, HasSelector: true, Selector: map[string]string{"istio": "egressgateway"},
+			Ports: []corev1.ServicePort{{Name: "https", Port: 443}},
 		}
 	}
 	return mesh

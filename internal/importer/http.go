@@ -49,7 +49,7 @@ func (d *draft) readHTTP() {
 func (d *draft) readShares(http *istio.HTTPRoute, path string) (shares []share) {
 	for i, to := range http.Route {
 		d.lacks(unknown(fmt.Sprintf("%s.route[%d]", path, i), to, "destination", "weight", "headers"))
-		if h := to.Headers; h != nil && (len(h.GetRequest().GetSet()) != 1 || authorityOf(h) == "" || len(h.Request.Add)+len(h.Request.Remove) > 0 || h.Response != nil) {
+		if to.Headers != nil && !setsAuthorityAlone(to.Headers) {
 			d.reason("%s.route[%d].headers: the headers of a destination have no counterpart in an ExternalRoute, those of a rule have", path, i)
 		}
 		if t := d.target(to.Destination, "http"); t != nil {
@@ -63,6 +63,10 @@ func (d *draft) readShares(http *istio.HTTPRoute, path string) (shares []share) 
 	return shares
 }
 
+func setsAuthorityAlone(h *istio.Headers) bool {
+	return authorityOf(h) != "" && len(h.Request.Set) == 1 && len(h.Request.Add)+len(h.Request.Remove) == 0 && h.Response == nil
+}
+
 // readMatches copies the matches. What all of them share about the port and the pods is the route's.
 func (d *draft) readMatches(rule *v1alpha1.Rule, http *istio.HTTPRoute, path string) {
 	first := d.v.Spec.Http[0].Match
@@ -72,12 +76,7 @@ func (d *draft) readMatches(rule *v1alpha1.Rule, http *istio.HTTPRoute, path str
 		if slices.ContainsFunc(m.Gateways, func(g string) bool { return g != "mesh" }) {
 			d.reason("%s.gateways names another gateway than mesh: write a route with egressGateway", at)
 		}
-		if len(first) == 0 && m.Port != 0 || len(first) > 0 && m.Port != first[0].Port {
-			d.reason("%s.port differs from that of other matches, and a route serves one port", at)
-		}
-		if len(first) == 0 && len(m.SourceLabels) > 0 || len(first) > 0 && !maps.Equal(m.SourceLabels, first[0].SourceLabels) {
-			d.reason("%s.sourceLabels differ from those of other matches, and a route is for one set of pods", at)
-		}
+		d.checkShared(first, m, at)
 		match := v1alpha1.Match{
 			URI: d.text(m.Uri, at+".uri"), Method: d.text(m.Method, at+".method"),
 			Headers: d.texts(m.Headers, at+".headers"), QueryParams: d.texts(m.QueryParams, at+".queryParams"),
@@ -86,11 +85,25 @@ func (d *draft) readMatches(rule *v1alpha1.Rule, http *istio.HTTPRoute, path str
 		d.port = m.Port
 		d.selectPods(m.SourceLabels)
 	}
-	if len(http.Match) == 0 && len(first) > 0 && (first[0].Port != 0 || len(first[0].SourceLabels) > 0) {
-		d.reason("%s has no match, and others have a port or sourceLabels: a route has the same for all of them", path)
+	if len(http.Match) == 0 {
+		d.checkShared(first, &istio.HTTPMatchRequest{}, path+".match")
 	}
 	if len(rule.Match) == 1 && rule.Match[0].URI == nil && rule.Match[0].Method == nil && len(rule.Match[0].Headers)+len(rule.Match[0].QueryParams) == 0 {
 		rule.Match = nil // it matches all
+	}
+}
+
+// checkShared checks that a match is for the port and the pods of the first one, if there is one: a route has the same for all rules.
+func (d *draft) checkShared(first []*istio.HTTPMatchRequest, m *istio.HTTPMatchRequest, path string) {
+	all := &istio.HTTPMatchRequest{}
+	if len(first) > 0 {
+		all = first[0]
+	}
+	if m.Port != all.Port {
+		d.reason("%s.port differs from that of other matches, and a route serves one port", path)
+	}
+	if !maps.Equal(m.SourceLabels, all.SourceLabels) {
+		d.reason("%s.sourceLabels differ from those of other matches, and a route is for one set of pods", path)
 	}
 }
 

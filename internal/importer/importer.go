@@ -118,7 +118,7 @@ func (i *importer) unused(object translate.Object) string {
 }
 
 // route imports a VirtualService. That of a ServiceEntry alone is made up, and from is then the entry.
-func (i *importer) route(v *networkingv1.VirtualService, from translate.Object) *Imported {
+func (i *importer) route(v *networkingv1.VirtualService, from translate.Object) {
 	d := &draft{importer: i, v: v, objects: []translate.Object{from}}
 	d.build()
 	if len(d.reasons) == 0 {
@@ -132,10 +132,9 @@ func (i *importer) route(v *networkingv1.VirtualService, from translate.Object) 
 		for _, object := range d.objects[1:] {
 			i.stay(object, fmt.Sprintf("%s uses it, and stays", translate.KeyOf(from)))
 		}
-		return nil
+		return
 	}
 	i.add(d)
-	return d.imported
 }
 
 func (i *importer) add(d *draft) {
@@ -170,12 +169,12 @@ func (i *importer) entry(e *networkingv1.ServiceEntry) {
 		if i.covered(e, port) {
 			continue
 		}
-		switch kind := protocolOf(port.Protocol); {
-		case kind == protocolHTTP:
+		switch protocolOf(port.Protocol) {
+		case protocolHTTP:
 			for _, host := range e.Spec.Hosts {
 				i.route(inPlace(e, host, port, i.nameOf(e, host, port)), e)
 			}
-		case kind == protocolTLS:
+		case protocolTLS:
 			i.pass(e, port)
 		default:
 			i.stay(e, fmt.Sprintf("port %d carries %s, and workloads dial the host itself: a route serves TCP under an alias only. "+

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +21,10 @@ func (d *draft) readPolicy(t *target, host string) {
 	if lb := t.policy.LoadBalancer; lb != nil { // a simple one is a difference to decide about
 		d.lacks(unknown(path+".loadBalancer", lb, "simple"))
 	}
-	if i := slices.IndexFunc(t.rule.Spec.Subsets, func(s *istio.Subset) bool { return s.Name == t.istio.Subset }); i >= 0 && len(t.rule.Spec.Subsets[i].Labels) > 0 {
-		d.reason("%s", noWords(fmt.Sprintf("spec.subsets[%d].labels", i)))
+	for i, s := range t.rule.Spec.Subsets {
+		if s.Name == t.istio.Subset && len(s.Labels) > 0 {
+			d.reason("%s", noWords(fmt.Sprintf("spec.subsets[%d].labels", i)))
+		}
 	}
 	if t.originatesTLS() {
 		d.readTLS(t, host)
@@ -48,6 +51,14 @@ func (d *draft) readTLS(t *target, host string) {
 			settings.SubjectAltNames = append(settings.SubjectAltNames, v1alpha1.TLSName(name))
 		}
 	}
+	d.readCredential(settings, tls, path)
+	if !reflect.DeepEqual(settings, &v1alpha1.TLS{}) {
+		t.destination.TLS = settings
+	}
+}
+
+// readCredential copies which CA the server is verified by, or which certificate the client shows.
+func (d *draft) readCredential(settings *v1alpha1.TLS, tls *istio.ClientTLSSettings, path string) {
 	configMap, isConfigMap := strings.CutPrefix(tls.CredentialName, "configmap://"+d.v.Namespace+"/")
 	switch {
 	case tls.Mode == istio.ClientTLSSettings_ISTIO_MUTUAL:
@@ -58,10 +69,8 @@ func (d *draft) readTLS(t *target, host string) {
 	case isConfigMap:
 		settings.CACertificateRefs = []v1alpha1.CACertificateRef{{Name: v1alpha1.ObjectName(configMap)}}
 	default:
-		d.reason("%s.credentialName %s holds the CA in a Secret: put it into a ConfigMap under ca.crt, and write the route with caCertificateRefs", path, tls.CredentialName)
-	}
-	if settings.SNI != "" || len(settings.SubjectAltNames) > 0 || settings.InsecureSkipVerify || settings.ClientCertificateRef != nil || len(settings.CACertificateRefs) > 0 {
-		t.destination.TLS = settings
+		d.reason("%s.credentialName %s holds the CA in a Secret: put it into a ConfigMap under ca.crt, and write the route with caCertificateRefs",
+			path, tls.CredentialName)
 	}
 }
 
@@ -78,7 +87,8 @@ func (d *draft) readPool(t *target, path string) {
 	}
 	if http := pool.Http; http != nil {
 		d.lacks(unknown(path+".http", http, "http1MaxPendingRequests", "maxRequestsPerConnection", "idleTimeout", "h2UpgradePolicy"))
-		read.MaxPendingRequests, read.MaxRequestsPerConnection, read.IdleTimeout = http.Http1MaxPendingRequests, http.MaxRequestsPerConnection, duration(http.IdleTimeout)
+		read.MaxPendingRequests, read.MaxRequestsPerConnection = http.Http1MaxPendingRequests, http.MaxRequestsPerConnection
+		read.IdleTimeout = duration(http.IdleTimeout)
 		if http.H2UpgradePolicy == istio.ConnectionPoolSettings_HTTPSettings_UPGRADE {
 			t.destination.Protocol = v1alpha1.ProtocolHTTP2
 		}
@@ -97,7 +107,7 @@ func duration(d *durationpb.Duration) v1alpha1.Duration {
 	}{{"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}} {
 		if n := left / unit.Duration; n > 0 {
 			text += fmt.Sprintf("%d%s", n, unit.name)
-			left -= n * unit.Duration
+			left %= unit.Duration
 		}
 	}
 	return v1alpha1.Duration(text)

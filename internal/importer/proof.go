@@ -95,38 +95,60 @@ func from(value string) func(string, string) bool {
 }
 
 var justifications = []justification{
-	{property: regexp.MustCompile(`\.retries$`), holds: func(before, _ string) bool { return strings.Contains(before, "the mesh's default") },
-		why: "safer: Istio's default also retries requests that the upstream may have seen"},
-	{property: regexp.MustCompile(`\.tls\.sni$`), holds: unset,
-		why: "safer: the SNI is written, and does not depend on the authority of each request"},
-	{property: regexp.MustCompile(`\.tls\.subjectAltNames$`), holds: unset,
-		why: "safer: the certificate must carry the name of the host, and not only come from a trusted CA"},
-	{property: regexp.MustCompile(`\.tls\.scope$`), holds: given,
-		why: "safer: a subset originates TLS for this route alone, so that workloads that call https://HOST themselves keep working"},
-	{property: regexp.MustCompile(`\.headers\.request\.remove$`), holds: addsMeshHeaders,
-		why: "safer: headers that the mesh adds do not leave it; meshHeaders: Keep keeps them"},
-	{property: regexp.MustCompile(`\.connectionPool\.http\.h2UpgradePolicy$`), holds: unset,
-		why: "explicit: the mesh's own h2UpgradePolicy does not apply"},
-	{property: regexp.MustCompile(`\.workloadSelector\.`), holds: unset,
-		why: "explicit: the DestinationRule is for the pods that the matches select, as the route is"},
-	{property: regexp.MustCompile(`\.authority$`), holds: unset,
-		why: "the server gets its own name as the authority, and not the alias, for which most servers answer 404; rewrite.authority sets another", decide: true},
-	{property: regexp.MustCompile(`^exportTo$`), holds: anything,
-		why: "a route is private by default: workloads of other namespaces no longer use it, unless its exportTo names them", decide: true},
-	{property: regexp.MustCompile(`\.loadBalancer\.simple$`), holds: given,
-		why: "a route uses the default of the mesh, which matters only if the host has several addresses", decide: true},
-	{property: regexp.MustCompile(`:\d+\.resolution$`), holds: from("NONE"),
-		why: "the sidecar resolves the host itself, and does not use the address that the workload found", decide: true},
+	{
+		property: regexp.MustCompile(`\.retries$`), holds: func(before, _ string) bool { return strings.Contains(before, "the mesh's default") },
+		why: "safer: Istio's default also retries requests that the upstream may have seen",
+	},
+	{
+		property: regexp.MustCompile(`\.tls\.sni$`), holds: unset,
+		why: "safer: the SNI is written, and does not depend on the authority of each request",
+	},
+	{
+		property: regexp.MustCompile(`\.tls\.subjectAltNames$`), holds: unset,
+		why: "safer: the certificate must carry the name of the host, and not only come from a trusted CA",
+	},
+	{
+		property: regexp.MustCompile(`\.tls\.scope$`), holds: given,
+		why: "safer: a subset originates TLS for this route alone, so that workloads that call https://HOST themselves keep working",
+	},
+	{
+		property: regexp.MustCompile(`\.headers\.request\.remove$`), holds: addsMeshHeaders,
+		why: "safer: headers that the mesh adds do not leave it; meshHeaders: Keep keeps them",
+	},
+	{
+		property: regexp.MustCompile(`\.connectionPool\.http\.h2UpgradePolicy$`), holds: unset,
+		why: "explicit: the mesh's own h2UpgradePolicy does not apply",
+	},
+	{
+		property: regexp.MustCompile(`\.workloadSelector\.`), holds: unset,
+		why: "explicit: the DestinationRule is for the pods that the matches select, as the route is",
+	},
+	{
+		property: regexp.MustCompile(`\.authority$`), holds: unset,
+		why: "the server gets its own name as the authority, and not the alias, for which most servers answer 404; rewrite.authority sets another", decide: true,
+	},
+	{
+		property: regexp.MustCompile(`^exportTo$`), holds: anything,
+		why: "a route is private by default: workloads of other namespaces no longer use it, unless its exportTo names them", decide: true,
+	},
+	{
+		property: regexp.MustCompile(`\.loadBalancer\.simple$`), holds: given,
+		why: "a route uses the default of the mesh, which matters only if the host has several addresses", decide: true,
+	},
+	{
+		property: regexp.MustCompile(`:\d+\.resolution$`), holds: from("NONE"),
+		why: "the sidecar resolves the host itself, and does not use the address that the workload found", decide: true,
+	},
 }
 
 // addsMeshHeaders reports whether nothing but headers of the mesh is removed in addition.
 func addsMeshHeaders(before, after string) bool {
-	for _, name := range strings.Split(before, ", ") {
+	for name := range strings.SplitSeq(before, ", ") {
 		if name != "" && !slices.Contains(strings.Split(after, ", "), name) {
 			return false
 		}
 	}
-	for _, name := range strings.Split(after, ", ") {
+	for name := range strings.SplitSeq(after, ", ") {
 		if !isMeshHeader(name) && !slices.Contains(strings.Split(before, ", "), name) {
 			return false
 		}
