@@ -23,7 +23,7 @@ fetch() {
 
 # stranger COMMAND...: runs a command without anything that an earlier run may have left, or that names it.
 stranger() {
-  env -u KUBEBUILDER_ASSETS -u CONTROLPLANE_CACHE -u ENVTEST_INSTALLED_ONLY -u ENVOY -u ENVOY_CACHE -u ISTIOD -u ISTIOD_CACHE -u PROMETHEUS \
+  env -u KUBEBUILDER_ASSETS -u CONTROLPLANE_CACHE -u ENVTEST_INSTALLED_ONLY -u ENVOY -u ENVOY_CACHE -u ISTIOD -u ISTIOD_CACHE -u FLUX -u FLUX_CACHE -u PROMETHEUS \
     -u PROMETHEUS_CACHE -u PIP_CACHE_DIR HOME="$machine/home" XDG_CACHE_HOME="$machine/cache" XDG_DATA_HOME="$machine/data" \
     XDG_CONFIG_HOME="$machine/config" GOMODCACHE="$machine/modules" GOCACHE="$machine/build" GOFLAGS=-modcacherw "$@"
 }
