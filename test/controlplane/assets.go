@@ -59,6 +59,33 @@ func GatewayAPICRDs() ([]byte, error) {
 	return all, nil
 }
 
+// FluxCRDs returns the CRDs of Flux's source-controller and kustomize-controller, in the versions that hack/flux builds.
+func FluxCRDs() ([]byte, error) {
+	var all []byte
+	for _, controller := range []string{"source-controller", "kustomize-controller"} {
+		folder, err := moduleFolder("hack/flux", "github.com/fluxcd/"+controller)
+		if err != nil {
+			return nil, fmt.Errorf("find Flux's CRDs: %w", err)
+		}
+		files, err := filepath.Glob(filepath.Join(folder, "config", "crd", "bases", "*.yaml"))
+		if err != nil {
+			return nil, err
+		}
+		if len(files) == 0 {
+			return nil, fmt.Errorf("find Flux's CRDs: %s has none", folder)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, "\n---\n"...)
+			all = append(all, content...)
+		}
+	}
+	return all, nil
+}
+
 // moduleFolder returns the folder of a module that another one in this repository requires, and downloads it first where nothing has: go list knows no
 // folder then.
 func moduleFolder(in, path string) (string, error) {

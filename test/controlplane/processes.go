@@ -96,6 +96,27 @@ func (c *ControlPlane) startAPIServer(address string) error {
 	return os.WriteFile(c.KubeconfigFile, c.environment.KubeConfig, 0o600)
 }
 
+// Launch starts a program of the caller's, with environment variables beside this process's own, and returns what kills it. It ends with this process
+// too, and its log is among Logs.
+func (c *ControlPlane) Launch(environment []string, program string, args ...string) (kill func(), err error) {
+	path, log, err := c.leash(filepath.Base(program), program)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	command := exec.Command(path, args...)
+	command.Stdout, command.Stderr = log, log
+	command.Env = append(os.Environ(), environment...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its leash ends with it
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // unless it has ended
+		_ = command.Wait()                                      // by a signal, which Wait calls an error
+	}, nil
+}
+
 func (c *ControlPlane) startControllers() error {
 	path, log, err := c.leashed(Controllers)
 	if err != nil {

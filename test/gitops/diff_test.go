@@ -12,7 +12,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/argoproj/gitops-engine/pkg/diff"
+	"github.com/argoproj/argo-cd/gitops-engine/pkg/diff"
+	"github.com/argoproj/argo-cd/gitops-engine/pkg/health"
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/kube-openapi/pkg/util/proto"
 
+	"github.com/externalroute/externalroute/test/argocd"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
@@ -33,7 +35,7 @@ const (
 )
 
 func TestArgoCDSeesNoDifferenceAfterASync(t *testing.T) {
-	cluster := newCluster(t)
+	cluster := newCluster(t, controlplane.Options{ExternalRoute: true})
 	for mode, c := range map[string]struct {
 		sync    []string
 		options []diff.Option
@@ -89,9 +91,9 @@ type cluster struct {
 	parser *managedfields.GvkParser
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, options controlplane.Options) *cluster {
 	t.Helper()
-	plane, err := controlplane.Start(controlplane.Options{ExternalRoute: true})
+	plane, err := controlplane.Start(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +121,23 @@ func newCluster(t *testing.T) *cluster {
 	return &cluster{plane, parser}
 }
 
+// health is what Argo CD says of an object, with the health check that this project ships.
+func (c *cluster) health(t *testing.T, object *unstructured.Unstructured) *health.HealthStatus {
+	t.Helper()
+	status, err := health.GetResourceHealth(object, shipped{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+type shipped struct{}
+
+func (shipped) GetResourceHealth(object *unstructured.Unstructured) (*health.HealthStatus, error) {
+	status, message, err := argocd.Health(object)
+	return &health.HealthStatus{Status: health.HealthStatusCode(status), Message: message}, err
+}
+
 // apply applies a manifest as Argo CD does, which calls kubectl's code, and returns the object.
 func (c *cluster) apply(ctx context.Context, manifest *unstructured.Unstructured, flags ...string) ([]byte, error) {
 	content, err := manifest.MarshalJSON()
@@ -137,7 +156,7 @@ func (c *cluster) apply(ctx context.Context, manifest *unstructured.Unstructured
 
 // Run predicts what a sync would store.
 func (c *cluster) Run(ctx context.Context, manifest *unstructured.Unstructured, _ string) (string, error) {
-	predicted, err := c.apply(ctx, manifest, "--server-side", "--dry-run=server")
+	predicted, err := c.apply(ctx, manifest, "--server-side", "--force-conflicts", "--dry-run=server")
 	return string(predicted), err
 }
 
