@@ -73,22 +73,26 @@ func (r *repository) write(t *testing.T, name, content string) {
 	}
 }
 
-// push commits the working copy to main, and returns the commit.
-func (r *repository) push(t *testing.T) string {
+// commit commits all of the working copy.
+func (r *repository) commit(t *testing.T) {
 	t.Helper()
 	r.git(t, "add", "--all")
 	r.git(t, "commit", "--quiet", "--message=change")
+}
+
+// merge makes the commit of the working copy the head of main, and returns it.
+func (r *repository) merge(t *testing.T) string {
+	t.Helper()
 	r.git(t, "push", "--quiet", "origin", "HEAD:main")
-	r.git(t, "fetch", "--quiet", "origin")
 	return r.git(t, "rev-parse", "HEAD")
 }
 
-// check runs the check of a pull request against main, and returns its exit code and what it prints.
-func (r *repository) check(t *testing.T) (code int, output string) {
+// check runs the check of a pull request against main with an environment variable, and returns its exit code and what it prints.
+func (r *repository) check(t *testing.T, environment string) (code int, output string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "./check-routes.sh", "origin/main")
 	command.Dir = r.folder
-	command.Env = append(os.Environ(), "PATH="+r.path+string(os.PathListSeparator)+os.Getenv("PATH"), "GITHUB_ACTIONS=")
+	command.Env = append(os.Environ(), "PATH="+r.path+string(os.PathListSeparator)+os.Getenv("PATH"), environment)
 	printed, err := command.CombinedOutput()
 	if failed := (*exec.ExitError)(nil); err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)

@@ -2,8 +2,10 @@ package gitops_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +29,7 @@ type change struct {
 
 	health    map[string]string // what Argo CD says of the routes in the cluster
 	outOfSync []string          // the routes and policies of which Argo CD says so
-	hosts     []string          // of the ServiceEntries in the cluster
+	hosts     []string          // to which the generated objects send traffic
 }
 
 func manifest(name, url string, more ...string) string {
@@ -107,7 +109,7 @@ func changes(t *testing.T) []change {
 		{
 			name:    "creates a policy that allows one of the routes, and fixes the other",
 			files:   map[string]string{"orders.yaml": orders, "policy.yaml": policyFor("live.example.com")},
-			refused: "NotAllowedByPolicy",
+			refused: "https://orders.example.com:443 is not allowed in namespace shop",
 			failed:  "ExternalRoute/shop/orders",
 			late:    true,
 			health:  map[string]string{"orders": argocd.Degraded, "payments": argocd.Healthy},
@@ -136,7 +138,8 @@ func TestGitOps(t *testing.T) {
 	s := newStory(t)
 	s.repository.write(t, "check-routes.sh", block(t, "docs/gitops.md", "check-routes.sh BASE"))
 	s.repository.write(t, "routes/namespace.yaml", block(t, "docs/flux.md", "kind: Namespace"))
-	s.repository.push(t)
+	s.repository.commit(t)
+	s.repository.merge(t)
 	s.apply(block(t, "docs/flux.md", "path: ./routes"))
 	for _, c := range changes(t) {
 		s.run("a commit "+c.name, func() { s.merge(c) })
@@ -152,8 +155,9 @@ func (s *story) applySamples() {
 	if err := os.CopyFS(filepath.Join(s.repository.folder, "samples"), os.DirFS(filepath.Join(root, "config/samples"))); err != nil {
 		s.Fatal(err)
 	}
+	s.repository.commit(s.T)
 	s.apply(gateways + block(s.T, "docs/guides/ambient.md", "kind: Gateway\n") + "---" + samplesKustomization)
-	if ready := s.sync(s.repository.push(s.T), "operator", "routes", "samples"); ready.status != "True" {
+	if ready := s.sync(s.repository.merge(s.T), "operator", "routes", "samples"); ready.status != "True" {
 		s.Fatalf("Flux does not get the samples Ready: %+v", ready)
 	}
 	s.atRest("samples", "operator", "routes", "samples")
@@ -165,6 +169,13 @@ func (s *story) driftOfGeneratedObjects() {
 	s.kubectl("patch", "--namespace=shop", "virtualservices.networking.istio.io", "payments", "--type=merge", `--patch={"spec":{"hosts":["other"]}}`)
 	s.kubectl("delete", "--namespace=shop", "destinationrules.networking.istio.io", "--all")
 	s.eventually("the operator should repair the objects", func() string { return cmp.Diff(before, s.specs()) })
+	for _, kind := range generated {
+		for _, object := range s.list(kind, "shop") {
+			if flux := object.GetLabels()["kustomize.toolkit.fluxcd.io/name"]; flux != "" {
+				s.Errorf("Flux would take %s %s for its own: it has the label of Kustomization %s", object.GetKind(), object.GetName(), flux)
+			}
+		}
+	}
 	s.atRest("shop", "routes")
 }
 
@@ -207,13 +218,14 @@ func (s *story) merge(c change) {
 	for name, content := range c.files {
 		s.repository.write(s.T, "routes/"+name, content)
 	}
+	s.repository.commit(s.T)
 	s.checked(c)
-	ready := s.sync(s.repository.push(s.T), "operator", "routes")
+	ready := s.sync(s.repository.merge(s.T), "operator", "routes")
+	s.Logf("Ready of the Kustomization is %+v", ready)
 	if c.late {
 		s.eventually("the operator should judge the routes again", func() string { return cmp.Diff(c.health, s.health()) })
 		ready = conditionOf(s.reconcile(kustomizations, "routes"), "Ready")
 	}
-	s.Logf("Ready of the Kustomization is %+v", ready)
 	if want := c.failed == ""; want != (ready.status == "True") || !strings.Contains(ready.message, c.failed) {
 		s.Errorf("Ready of the Kustomization is %+v: want %t, with %q", ready, want, c.failed)
 	}
@@ -223,20 +235,43 @@ func (s *story) merge(c change) {
 	if difference := cmp.Diff(c.outOfSync, s.outOfSync()); difference != "" {
 		s.Errorf("what is out of sync for Argo CD, want (-) and got (+):\n%s", difference)
 	}
-	s.eventually("the ServiceEntries should be those of the routes", func() string { return cmp.Diff(c.hosts, s.hosts()) })
+	if !slices.Contains(slices.Collect(maps.Values(c.files)), "") { // Kubernetes deletes what belongs to a deleted route later
+		if difference := cmp.Diff(c.hosts, s.destinations()); difference != "" {
+			s.Errorf("the hosts to which traffic goes, want (-) and got (+):\n%s", difference)
+		}
+	}
+	s.eventually("the hosts should be those of the routes", func() string { return cmp.Diff(c.hosts, s.destinations()) + cmp.Diff(c.hosts, s.hosts()) })
+	s.explained(c, ready)
 }
 
-// checked runs the check of the pull request in the working copy.
+// explained checks that whoever meets a mistake reads the same: in the pull request, and in what Flux or Argo CD says of it.
+func (s *story) explained(c change, ready condition) {
+	s.Helper()
+	messages := []string{ready.message}
+	for _, route := range s.list(routes, "shop") {
+		messages = append(messages, s.argo.health(s.T, &route).Message)
+	}
+	if !slices.ContainsFunc(messages, func(message string) bool { return strings.Contains(message, c.refused) }) {
+		s.Errorf("none of these says %q:\n%s", c.refused, strings.Join(messages, "\n"))
+	}
+}
+
+// checked runs the check of the pull request, on a user's machine and in a pipeline of GitHub, which shows annotations at the lines.
 func (s *story) checked(c change) {
 	s.Helper()
-	s.repository.git(s.T, "add", "--all")
-	code, output := s.repository.check(s.T)
-	if want := c.refused != ""; want != (code != 0) || !strings.Contains(output, c.refused) {
-		s.Errorf("the check of the pull request exits with %d: want refused: %t, with %q:\n%s", code, want, c.refused, output)
-	}
-	for _, line := range c.plan {
-		if !strings.Contains(output, line) {
-			s.Errorf("the check does not print %q:\n%s", line, output)
+	for environment, prefix := range map[string]string{"GITHUB_ACTIONS=": "routes/", "GITHUB_ACTIONS=true": "::error file=routes/"} {
+		code, output := s.repository.check(s.T, environment)
+		want := 0
+		if c.refused != "" {
+			want = 1
+		}
+		if code != want || !strings.Contains(output, c.refused) || want == 1 && !strings.Contains(output, prefix) {
+			s.Errorf("the check of the pull request exits with %d: want %d, with %q:\n%s", code, want, c.refused, output)
+		}
+		for _, line := range c.plan {
+			if !strings.Contains(output, line) {
+				s.Errorf("the check does not print %q:\n%s", line, output)
+			}
 		}
 	}
 }

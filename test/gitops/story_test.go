@@ -70,7 +70,8 @@ func (s *story) deployOperator(manager string) {
 			s.Fatal(err)
 		}
 	}
-	commit := s.repository.push(s.T)
+	s.repository.commit(s.T)
+	commit := s.repository.merge(s.T)
 	source := strings.Replace(block(s.T, "docs/flux.md", "name: deploy\n  namespace"), "https://git.example.com/shop/deploy", s.repository.url, 1)
 	s.kubectl("create", "namespace", fluxNamespace)
 	s.apply(source + `

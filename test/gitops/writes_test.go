@@ -12,7 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-var serviceEntries = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"}
+var (
+	serviceEntries  = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"}
+	virtualServices = schema.GroupVersionKind{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"}
+)
 
 var (
 	requests = regexp.MustCompile(`(?m)^apiserver_request_total\{(.*)\} (\S+)$`)
@@ -102,10 +105,27 @@ func (s *story) hosts() []string {
 	return slices.Sorted(maps.Keys(hosts))
 }
 
+// destinations are the hosts to which the VirtualServices send traffic, sorted.
+func (s *story) destinations() []string {
+	s.Helper()
+	hosts := map[string]bool{}
+	for _, service := range s.list(virtualServices, "shop") {
+		rules, _, _ := unstructured.NestedSlice(service.Object, "spec", "http")
+		for _, rule := range rules {
+			targets, _, _ := unstructured.NestedSlice(rule.(map[string]any), "route")
+			for _, target := range targets {
+				host, _, _ := unstructured.NestedString(target.(map[string]any), "destination", "host")
+				hosts[host] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(hosts))
+}
+
 // generated are the kinds that the operator generates.
 var generated = []schema.GroupVersionKind{
 	{Version: "v1", Kind: "Service"},
 	serviceEntries,
 	{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"},
-	{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
+	virtualServices,
 }
