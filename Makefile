@@ -110,7 +110,8 @@ chart-test: ## Lint, unit-test and validate the Helm chart, and install it into 
 	hack/chart/test.sh
 
 .PHONY: gitops
-gitops: ## Check by Argo CD's own engine that it sees no difference after it has synced a sample
+gitops: ## Run the operator beside Flux's own controllers and Argo CD's engine: commits, drift, and no write at rest
+	@$(PATIENTLY) "building Flux (5 minutes on a cold cache)" hack/flux/build.sh >/dev/null
 	@assets=$$(hack/controlplane/build.sh | tail -n 1); \
 	KUBEBUILDER_ASSETS=$$assets $(PATIENTLY) testing go test -C test/gitops -count=1 -timeout 20m $(TESTFLAGS) ./...
 

@@ -1,5 +1,5 @@
-// Package gitops_test holds the samples to what GitOps needs: right after a sync, Argo CD sees no difference between a manifest and the stored object. It
-// compares by Argo CD's own engine.
+// Package gitops_test runs the operator beside Flux's own controllers and Argo CD's engine: what they say of commits is true, they do not fight with the
+// operator, and right after a sync they see no difference between a manifest and the stored object.
 package gitops_test
 
 import (
@@ -35,6 +35,7 @@ const (
 )
 
 func TestArgoCDSeesNoDifferenceAfterASync(t *testing.T) {
+	t.Parallel()
 	cluster := newCluster(t, controlplane.Options{ExternalRoute: true})
 	for mode, c := range map[string]struct {
 		sync    []string

@@ -64,39 +64,33 @@ func freePort(t *testing.T) int {
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
-// reconcile makes Flux reconcile an object now, as `flux reconcile` does, and returns the object when it has.
-func (s *story) reconcile(kind schema.GroupVersionKind, name string) *unstructured.Unstructured {
+// reconcile makes Flux reconcile an object now, as `flux reconcile` does, and returns its condition Ready when it has, at a commit or at any.
+func (s *story) reconcile(kind schema.GroupVersionKind, name, commit string) condition {
 	s.Helper()
 	s.requests++
 	token := strconv.Itoa(s.requests)
 	s.kubectl("annotate", "--overwrite", "--namespace="+fluxNamespace, kind.Kind+"."+kind.Group, name, "reconcile.fluxcd.io/requestedAt="+token)
-	var object *unstructured.Unstructured
+	revisionOf := map[string][]string{gitRepositories.Kind: {"status", "artifact", "revision"}, kustomizations.Kind: {"status", "lastAttemptedRevision"}}
+	var ready condition
 	s.eventually("Flux should reconcile "+kind.Kind+" "+name, func() string {
-		object = s.get(kind, fluxNamespace, name)
+		object := s.get(kind, fluxNamespace, name)
 		handled, _, _ := unstructured.NestedString(object.Object, "status", "lastHandledReconcileAt")
-		if ready := conditionOf(object, "Ready"); handled != token || ready.status == "Unknown" {
-			return fmt.Sprintf("it has handled request %q of %s, and Ready is %+v", handled, token, ready)
+		revision, _, _ := unstructured.NestedString(object.Object, revisionOf[kind.Kind]...)
+		if ready = conditionOf(object, "Ready"); handled != token || ready.status == "Unknown" || !strings.HasSuffix(revision, commit) {
+			return fmt.Sprintf("it has handled request %q of %s, is at revision %q and not at %q, and Ready is %+v", handled, token, revision, commit, ready)
 		}
 		return ""
 	})
-	return object
+	return ready
 }
 
-// sync makes Flux apply a commit, and returns the condition Ready of a Kustomization when it has finished. Those on which it depends go first: Flux waits
-// until they have applied the same commit.
-func (s *story) sync(commit string, names ...string) condition {
+// sync makes Flux apply a commit, and returns the condition Ready of the last Kustomization. Those on which it depends go first: Flux waits until they have
+// applied the same commit.
+func (s *story) sync(commit string, names ...string) (ready condition) {
 	s.Helper()
-	source := s.reconcile(gitRepositories, "deploy")
-	if revision, _, _ := unstructured.NestedString(source.Object, "status", "artifact", "revision"); !strings.HasSuffix(revision, ":"+commit) {
-		s.Fatalf("the source is at %s, and not at %s: %+v", revision, commit, conditionOf(source, "Ready"))
-	}
-	var ready condition
+	s.reconcile(gitRepositories, "deploy", commit)
 	for _, name := range names {
-		kustomization := s.reconcile(kustomizations, name)
-		ready = conditionOf(kustomization, "Ready")
-		if revision, _, _ := unstructured.NestedString(kustomization.Object, "status", "lastAttemptedRevision"); !strings.HasSuffix(revision, ":"+commit) {
-			s.Fatalf("Kustomization %s is at %s, and not at %s: %+v", name, revision, commit, ready)
-		}
+		ready = s.reconcile(kustomizations, name, commit)
 	}
 	return ready
 }

@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/test/controlplane"
@@ -36,6 +38,7 @@ type story struct {
 
 func newStory(t *testing.T) *story {
 	t.Helper()
+	log.SetLogger(logr.Discard()) // controller-runtime complains without one
 	argo := newCluster(t, controlplane.Options{ExternalRoute: true, Istio: true})
 	plane := argo.ControlPlane
 	s := &story{T: t, plane: plane, argo: argo}

@@ -67,9 +67,9 @@ func (s *story) atRest(namespace string, names ...string) {
 	s.Helper()
 	writes, versions := s.writes(), s.versions(namespace)
 	for range 3 {
-		s.reconcile(gitRepositories, "deploy")
+		s.reconcile(gitRepositories, "deploy", "")
 		for _, name := range names {
-			if ready := conditionOf(s.reconcile(kustomizations, name), "Ready"); ready.status != "True" {
+			if ready := s.reconcile(kustomizations, name, ""); ready.status != "True" {
 				s.Errorf("Kustomization %s is not Ready: %+v", name, ready)
 			}
 		}
