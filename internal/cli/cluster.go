@@ -26,32 +26,37 @@ var resources = []string{
 	routeResource,
 	"externalroutepolicies.networking.externalroute.io",
 	namespaceResource,
-	"services",
+	serviceResource,
 	"serviceentries.networking.istio.io",
 	"destinationrules.networking.istio.io",
 	"virtualservices.networking.istio.io",
 	"gateways.networking.istio.io",
 	"httproutes.gateway.networking.k8s.io",
+	waypointResource,
+	"xbackends.gateway.networking.x-k8s.io",
 }
 
 const (
 	routeResource     = "externalroutes.networking.externalroute.io"
 	namespaceResource = "namespaces"
+	serviceResource   = "services"
+	// A waypoint is a Gateway of the Gateway API.
+	waypointResource = "gateways.gateway.networking.k8s.io"
 )
 
 // gap is what the commands did not see of the cluster.
 type gap struct {
 	resource string
-	// elsewhere says that the objects of one namespace were read.
-	elsewhere bool
-	err       error
+	// readIn is the namespace of which the objects were read, empty if there is none.
+	readIn string
+	err    error
 }
 
 // warn says what was not read. A user of one namespace lacks many resources of the others, in one line.
 func (i *input) warn(gaps []gap) {
 	var elsewhere []string
 	for _, g := range gaps {
-		if g.elsewhere {
+		if g.readIn != "" {
 			elsewhere = append(elsewhere, g.resource)
 			continue
 		}
@@ -126,14 +131,14 @@ func (i *input) list(name string) ([]manifest, *gap, error) {
 	if !apierrors.IsForbidden(err) {
 		return found, nil, err
 	}
-	missing := &gap{resource: name, elsewhere: true, err: err}
+	missing := &gap{resource: name, readIn: i.namespace, err: err}
 	if name == namespaceResource { // a user of one namespace may get that
 		found, err = i.get(name, false, i.namespace)
 	} else {
 		found, err = i.get(name, false)
 	}
 	if apierrors.IsForbidden(err) && name != routeResource {
-		missing.elsewhere = false
+		missing.readIn = ""
 		return nil, missing, nil
 	}
 	return found, missing, err

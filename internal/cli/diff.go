@@ -14,7 +14,9 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/resource"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/internal/policy"
@@ -23,16 +25,26 @@ import (
 
 const diffLong = `Print what a change of manifests does to the Istio objects of ExternalRoutes, and in which steps the operator does it.
 
---base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization too. No cluster is asked. The objects
-of the base count as existing and settled, and the operator's own plan is driven from them to those of the change. Services, Namespaces, ExternalRoutePolicies
-and Istio objects of either input count as existing on its side.
+Without --base, the change is an apply of -f or -k to the cluster. Routes that the files do not name stay, as with kubectl apply; with --prune, those of
+the files' namespaces are deleted. Services, Namespaces, ExternalRoutePolicies and Istio objects are those of the cluster, and of the files if they have one of the
+same name. A route that the operator has accepted counts as settled: what differs from its spec in the cluster is only mentioned, since the operator repairs it
+anyway. Of any other route, the objects that stand are compared.
 
-Of a route that is refused, the objects of the base stay, unless a policy forbids them. A route of the base that the other input lacks is deleted, as
-a GitOps tool with pruning does.
+With --base, no cluster is asked. --base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization too.
+The objects of the base count as existing and settled. Services, Namespaces, ExternalRoutePolicies and Istio objects of either input count as existing on its side. A
+route of the base that the other input lacks is deleted, as a GitOps tool with pruning does.
+
+The operator's own plan is driven from the objects before the change to those after it. Of a route that is refused, the objects stay, unless a policy forbids them.
 
 Exits with 0 if no generated object differs, 1 if one differs, and 2 if the change has a refused route or policy, cannot be read, or a flag is wrong.`
 
-const diffExample = `  # what a pull request changes
+const diffExample = `  # what an apply changes in the cluster
+  kubectl externalroute diff -f routes/
+
+  # what a GitOps tool changes there, which deletes what its folder does not hold
+  kubectl externalroute diff -f routes/ --prune -l team=shop
+
+  # what a pull request changes
   git worktree add /tmp/base origin/main
   kubectl externalroute diff --base /tmp/base/routes -f routes/
 
@@ -52,12 +64,14 @@ type differ struct {
 	otherwise string
 	settle    time.Duration
 	objects   bool
+	prune     bool
+	selector  string
 }
 
 func newDiff(e environment) *cobra.Command {
 	d := &differ{input: input{environment: e}}
 	command := &cobra.Command{
-		Use:     "diff --base FILE|DIR (-f FILE|DIR|- | -k DIR)",
+		Use:     "diff [--base FILE|DIR] (-f FILE|DIR|- | -k DIR)",
 		Short:   "Print what a change does to the Istio objects, and in which steps",
 		Long:    diffLong,
 		Example: diffExample,
@@ -75,7 +89,9 @@ func newDiff(e environment) *cobra.Command {
 	}
 	d.addFlags(command)
 	flags := command.Flags()
-	flags.StringSliceVar(&d.base, "base", nil, "file or folder with the manifests before the change")
+	flags.StringSliceVar(&d.base, "base", nil, "file or folder with the manifests before the change. Defaults to the cluster.")
+	flags.BoolVar(&d.prune, "prune", false, "routes of the cluster that the files lack, in the namespaces of the files' routes, are deleted")
+	flags.StringVarP(&d.selector, "selector", "l", "", "with --prune: only routes with these labels are deleted, such as team=shop")
 	flags.StringVar(&d.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
 	flags.DurationVar(&d.settle, "settle", 3*time.Second, "the operator's --settle")
 	flags.BoolVar(&d.objects, "objects", true, "print the differences of the objects after the steps")
@@ -90,8 +106,10 @@ func (d *differ) check() error {
 	switch {
 	case !d.local():
 		return usage{errNoInput}
-	case len(d.base) == 0:
-		return usage{errors.New("--base is required: name the file or folder with the manifests before the change")}
+	case len(d.base) > 0 && d.prune:
+		return usage{errors.New("--prune is for a cluster: what --base has and the change lacks is deleted anyway")}
+	case d.selector != "" && !d.prune:
+		return usage{errors.New("--selector needs --prune")}
 	case d.files.Kustomize != "" && len(d.base) > 1:
 		return usage{errors.New("-k needs one --base, a folder with a kustomization")}
 	case slices.Contains(d.base, "-") && slices.Contains(d.files.Filenames, "-"):
@@ -106,15 +124,7 @@ func (d *differ) run(ctx context.Context) error {
 	if err := d.check(); err != nil {
 		return err
 	}
-	before := d.input
-	if before.files.Filenames = d.base; d.files.Kustomize != "" {
-		before.files.Filenames, before.files.Kustomize = nil, d.base[0]
-	}
-	base, err := d.judge(ctx, &before, &revision{})
-	if err != nil {
-		return fmt.Errorf("read --base: %w", err)
-	}
-	head, err := d.judge(ctx, &d.input, base)
+	base, head, err := d.revisions(ctx)
 	if err != nil {
 		return err
 	}
@@ -129,6 +139,52 @@ func (d *differ) run(ctx context.Context) error {
 		return errDiffers
 	}
 	return nil
+}
+
+// revisions are the states before and after the change.
+func (d *differ) revisions(ctx context.Context) (base, head *revision, err error) {
+	if len(d.base) == 0 {
+		return d.live(ctx)
+	}
+	before := d.input
+	if before.files.Filenames = d.base; d.files.Kustomize != "" {
+		before.files.Filenames, before.files.Kustomize = nil, d.base[0]
+	}
+	if base, err = d.judge(ctx, &before, &revision{}); err != nil {
+		return nil, nil, fmt.Errorf("read --base: %w", err)
+	}
+	head, err = d.judge(ctx, &d.input, base)
+	return base, head, err
+}
+
+// live are the cluster, and the cluster after an apply of the files.
+func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
+	selector, err := labels.Parse(d.selector)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--selector %q: %w", d.selector, err)
+	}
+	files, err := d.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(ofKind(files, routeKind))+len(ofKind(files, policyKind)) == 0 {
+		return nil, nil, errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
+	}
+	from := d.input
+	from.files = resource.FilenameOptions{}
+	cluster, err := from.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	otherwise := policy.Default(d.otherwise)
+	if base, err = liveRevision(ctx, &from, cluster, otherwise); err != nil {
+		return nil, nil, err
+	}
+	if d.prune {
+		cluster = pruned(cluster, files, selector)
+	}
+	head, err = newRevision(ctx, applied(withoutGenerated(cluster), files), base, d.clusterDomain, otherwise)
+	return base, head, err
 }
 
 func (d *differ) judge(ctx context.Context, from *input, before *revision) (*revision, error) {
@@ -147,6 +203,9 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(all), compareNames) {
 		was, is := base.routes[key], head.routes[key]
+		if was.pending(is) {
+			continue
+		}
 		before := was.objects()
 		steps, after := deletion(before), objects{}
 		if is != nil {
@@ -166,11 +225,17 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 			return false, err
 		}
 		differs = differs || len(changes) > 0
-		if verb := verbFor(was, is, len(changes) > 0); verb != unchanged || len(steps)+len(notes) > 0 {
+		untouched := is != nil && is.source == fromCluster && len(steps)+len(changes) == 0
+		if verb := verbFor(was, is, len(changes) > 0); !untouched && (verb != unchanged || len(steps)+len(notes) > 0) {
 			d.print(key, verb, slices.Concat(notes, steps), changes)
 		}
 	}
 	return differs, nil
+}
+
+// pending reports that the operator has something to do for a route of the cluster, and that the change makes no difference to it.
+func (j *judgement) pending(after *judgement) bool {
+	return j != nil && j.standing != nil && after != nil && after.source == fromCluster && (j.refusal == nil) == (after.refusal == nil)
 }
 
 const unchanged = "is unchanged"
@@ -192,10 +257,13 @@ func verbFor(was, is *judgement, differs bool) string {
 // notes say why the objects do not become what the manifests ask for, or what they would have been.
 func notes(was, is *judgement, stands bool) []string {
 	var all []string
-	if was != nil && (was.rejected != nil || was.refusal != nil) {
+	if was != nil && was.standing == nil && (was.rejected != nil || was.refusal != nil) {
 		all = append(all, "the base is refused, and counts as a route without objects")
 	}
-	if was != nil && was.route != nil && was.route.Spec.Suspend {
+	if was != nil {
+		all = append(all, was.remarks...)
+	}
+	if was != nil && was.standing == nil && was.route != nil && was.route.Spec.Suspend {
 		all = append(all, "the base is suspended: its objects are taken to be as its spec asks")
 	}
 	if is == nil {

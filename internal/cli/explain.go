@@ -122,7 +122,7 @@ func (e *explainer) run(ctx context.Context, address string) error {
 			return fmt.Errorf("the input holds no Pod %s/%s: add its manifest, or name the namespace only", request.Namespace, request.Pod)
 		}
 	}
-	w, err := newWorld(manifests, e.clusterDomain)
+	w, err := e.world(manifests)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ type input struct {
 	// everywhere is -A: the command is about the routes of all namespaces.
 	everywhere    bool
 	clusterDomain string
+	// gaps are what could not be read of the cluster.
+	gaps []gap
 }
 
 // manifest is an object of the input, and where it is.
@@ -77,14 +79,7 @@ func (i *input) about(namespace string) bool {
 // chosen are the routes that the command is about: those with the names, or all without names.
 func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
 	routes = slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.about(m.GetNamespace()) })
-	where := "the input holds no ExternalRoute"
-	switch {
-	case i.local():
-	case i.everywhere:
-		where = "the cluster has no ExternalRoute"
-	default:
-		where = fmt.Sprintf("namespace %s has no ExternalRoute", i.namespace)
-	}
+	where := i.nothing()
 	if len(routes) == 0 {
 		return nil, errors.New(where)
 	}
@@ -97,6 +92,17 @@ func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
 		}
 	}
 	return slices.DeleteFunc(routes, func(m manifest) bool { return !slices.Contains(names, m.GetName()) }), nil
+}
+
+// nothing says that there is no route that the command is about.
+func (i *input) nothing() string {
+	switch {
+	case i.local():
+		return "the input holds no ExternalRoute"
+	case i.everywhere:
+		return "the cluster has no ExternalRoute"
+	}
+	return fmt.Sprintf("namespace %s has no ExternalRoute", i.namespace)
 }
 
 // similar is from which share of equal letters two names are similar, as in Python's difflib.
@@ -132,8 +138,18 @@ func (i *input) read() ([]manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.gaps = gaps
 	i.warn(gaps)
 	return manifests, nil
+}
+
+// world is the world of what was read.
+func (i *input) world(manifests []manifest) (*world, error) {
+	w, err := newWorld(manifests, i.clusterDomain)
+	if err == nil {
+		w.live, w.gaps = !i.local(), i.gaps
+	}
+	return w, err
 }
 
 func (i *input) readFiles() ([]manifest, error) {

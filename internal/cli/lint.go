@@ -21,13 +21,16 @@ import (
 const lintLong = `Report everything that the API server and the operator would refuse in ExternalRoutes and ExternalRoutePolicies, conflicts among the files
 included, and give advice about valid routes.
 
-No cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
+With -f or -k, no cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
 ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio, and the HTTPRoutes, XBackends and waypoints of the Gateway API. ConfigMaps, and waypoints
 that the input does not hold, are taken to exist.
 Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy.
 Of two routes that conflict, the older one has the host; routes without creationTimestamp are ordered by name.
 
-What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations and URLs have no lines.
+Without -f and -k, the routes are those of a namespace of the cluster (-n) or of all namespaces (-A). They are judged as the operator judges them, among all other
+objects of the cluster that you may list, and a route keeps the hosts that it has. ConfigMaps are taken to exist.
+
+What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations, URLs and clusters have no lines.
 
 Exits with 0 if nothing of the severity of --fail-on is found, 1 if something is found or the input cannot be read, and 2 for wrong flags.`
 
@@ -41,7 +44,10 @@ const lintExample = `  # one manifest
   kubectl externalroute lint -f routes/ -o github
 
   # a report for code scanning
-  kubectl externalroute lint -f routes/ -o sarif > lint.sarif`
+  kubectl externalroute lint -f routes/ -o sarif > lint.sarif
+
+  # what is wrong in the cluster
+  kubectl externalroute lint -A`
 
 // linter is the lint command with its flags.
 type linter struct {
@@ -54,7 +60,7 @@ type linter struct {
 func newLint(e environment) *cobra.Command {
 	l := &linter{input: input{environment: e}}
 	command := &cobra.Command{
-		Use:     "lint (-f FILE|DIR|- | -k DIR)",
+		Use:     "lint [-f FILE|DIR|- | -k DIR]",
 		Short:   "Report mistakes in ExternalRoutes and policies, and give advice",
 		Long:    lintLong,
 		Example: lintExample,
@@ -91,15 +97,18 @@ func (l *linter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(ofKind(manifests, routeKind))+len(ofKind(manifests, policyKind)) == 0 {
+	if l.local() && len(ofKind(manifests, routeKind))+len(ofKind(manifests, policyKind)) == 0 {
 		return errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
 	}
-	w, err := newWorld(manifests, l.clusterDomain)
+	w, err := l.world(manifests)
 	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(ofKind(manifests, routeKind), func(m manifest) bool { return l.about(m.GetNamespace()) }) && !l.local() {
+		fmt.Fprintf(l.ErrOut, "%s\n", l.nothing())
+	}
 	w.otherwise = policy.Default(l.otherwise)
-	findings := findingsOf(ctx, w, manifests)
+	findings := findingsOf(ctx, w, manifests, l.about)
 	if err := write(findings, l.Out); err != nil {
 		return err
 	}
@@ -125,14 +134,17 @@ func (l *linter) verdict(findings []finding) error {
 	return fmt.Errorf("errors: %d, warnings: %d", count[severityError], count[severityWarning])
 }
 
-// findingsOf are all findings, in the order of files and lines.
-func findingsOf(ctx context.Context, w *world, manifests []manifest) []finding {
+// findingsOf are the findings about the routes of some namespaces and about all policies, in the order of files and lines.
+func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(namespace string) bool) []finding {
 	r := &report{}
 	r.written(manifests)
 	for _, m := range ofKind(manifests, policyKind) {
 		r.refused(m, w.admitPolicy(ctx, m))
 	}
 	for _, j := range w.judgeRoutes(ctx, manifests) {
+		if !about(j.GetNamespace()) {
+			continue
+		}
 		if j.route != nil {
 			for _, advice := range lint.Advise(j.route) {
 				r.add(j.manifest, severityWarning, advice.Rule, advice.Path.String(), advice.Message)

@@ -62,7 +62,7 @@ func (r *render) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWorld(manifests, r.clusterDomain)
+	w, err := r.world(manifests)
 	if err != nil {
 		return err
 	}

@@ -39,11 +39,18 @@ type judgement struct {
 	refusal     *translate.Refusal
 	// waits reports that other routes must give up what this one asks for.
 	waits bool
+	// standing are the objects that the route has in a cluster that is not as its spec asks, nil otherwise.
+	standing objects
+	// remarks say what the operator makes of the route in the cluster now.
+	remarks []string
 }
 
 // objects are those of the route when all steps are done and nothing stood before.
 func (j *judgement) objects() objects {
 	all := objects{}
+	if j != nil && j.standing != nil {
+		return j.standing
+	}
 	if j == nil || j.refusal != nil || j.translation == nil {
 		return all
 	}
@@ -72,6 +79,9 @@ func newRevision(ctx context.Context, manifests []manifest, before *revision, cl
 		return nil, err
 	}
 	w.otherwise = otherwise
+	if before.world != nil {
+		w.live, w.gaps = before.live, before.gaps
+	}
 	r := &revision{world: w, policies: map[string]manifest{}, routes: map[types.NamespacedName]*judgement{}}
 	for _, m := range ofKind(manifests, policyKind) {
 		r.policies[m.GetName()] = m
@@ -90,7 +100,7 @@ func newRevision(ctx context.Context, manifests []manifest, before *revision, cl
 	}
 	r.hold(before)
 	for _, key := range r.keys() {
-		r.conclude(r.routes[key], before.routes[key].objects())
+		r.conclude(r.routes[key], before.routes[key])
 	}
 	return r, nil
 }
@@ -146,7 +156,8 @@ func (r *revision) hold(before *revision) {
 }
 
 // conclude judges a route among the others, and whether what it has may stay.
-func (r *revision) conclude(j *judgement, owned objects) {
+func (r *revision) conclude(j, before *judgement) {
+	owned := before.objects()
 	if j.route != nil && j.refusal == nil {
 		if j.refusal = r.conflicts(j.route, j.translation, owned); j.refusal == nil && !j.route.Spec.Suspend {
 			held := r.holders
@@ -157,6 +168,9 @@ func (r *revision) conclude(j *judgement, owned objects) {
 	}
 	if j.route != nil && j.keeps() {
 		r.judgeStanding(j, owned)
+	}
+	if j.source == fromCluster && before != nil && (before.refusal != nil || before.rejected != nil) { // it is not the change that is refused
+		return
 	}
 	for _, refusal := range []*translate.Refusal{j.rejected, j.refusal} {
 		if refusal != nil {

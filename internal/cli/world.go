@@ -22,23 +22,29 @@ import (
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-// world is a cluster that holds the manifests of the input, and what routes have written before in a comparison.
+// world is a cluster that holds the manifests of the input, and what routes have written before.
 type world struct {
 	clusterDomain string
+	// gaps are what was not read of a cluster, and live reports that the rest of it was: what is not here does not exist.
+	gaps []gap
+	live bool
 	// otherwise is the operator's --default-policy. Without it and without policies in the input, nobody judges what routes may reach.
 	otherwise policy.Default
 
 	judge, policyJudge *admission.Admission
-	services           map[types.NamespacedName]translate.Service
+	services           map[types.NamespacedName]*corev1.Service
+	waypoints          map[types.NamespacedName]*translate.Waypoint
 	namespaces         map[string]map[string]string
 	policies           policy.Policies
 	// roads are the policies that set a route's egress gateway.
 	roads   map[types.NamespacedName][]string
 	foreign []translate.Object
-	// httpRoutes, xBackends and waypoints are of the Gateway API.
+	// httpRoutes and xBackends are of the Gateway API.
 	httpRoutes []httpRoute
 	xBackends  []conflict.ServiceEntry
-	waypoints  map[types.NamespacedName]*translate.Waypoint
+	// owned are the objects that each route controls in the cluster, by the route's UID, and generated are all of them.
+	owned     map[types.UID]objects
+	generated objects
 	// holders are the claims of what routes have written before, without those that they give up.
 	holders []conflict.Holder
 	// asking are the routes that are refused for nothing but a conflict.
@@ -50,8 +56,9 @@ var routeJudge, policyJudge = sync.OnceValues(admission.New), sync.OnceValues(ad
 
 func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 	w := &world{
-		clusterDomain: clusterDomain, services: map[types.NamespacedName]translate.Service{}, namespaces: map[string]map[string]string{},
-		roads: map[types.NamespacedName][]string{}, waypoints: map[types.NamespacedName]*translate.Waypoint{},
+		clusterDomain: clusterDomain, services: map[types.NamespacedName]*corev1.Service{}, namespaces: map[string]map[string]string{},
+		waypoints: map[types.NamespacedName]*translate.Waypoint{}, roads: map[types.NamespacedName][]string{},
+		owned: map[types.UID]objects{}, generated: objects{},
 	}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
@@ -71,15 +78,18 @@ func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 	return w, errors.Join(mistakes...)
 }
 
-// add adds a fact. Objects that a route controls are the operator's, and follow from the route.
+// add adds a fact. Objects of files that a route controls are the operator's, and follow from the route. Those of a cluster are what the route has.
 func (w *world) add(m manifest) error {
+	key := types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}
 	if m.GroupVersionKind().GroupKind() == namespaceKind {
 		labels := map[string]string{corev1.LabelMetadataName: m.GetName()} // as the API server adds it
 		maps.Copy(labels, m.GetLabels())
 		w.namespaces[m.GetName()] = labels
 		return nil
 	}
-	if conflict.IsRoute(metav1.GetControllerOf(m)) {
+	owner := metav1.GetControllerOf(m)
+	ofRoute := conflict.IsRoute(owner)
+	if ofRoute && m.source != fromCluster {
 		return nil
 	}
 	kind, found := translate.KindNamed(m.GetKind())
@@ -95,20 +105,46 @@ func (w *world) add(m manifest) error {
 		return err
 	}
 	if service, ok := object.(*corev1.Service); ok {
-		w.services[types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}] = translate.ServiceFacts(service, nil)
+		w.services[key] = service
 	}
-	w.foreign = append(w.foreign, object)
+	if !ofRoute {
+		w.foreign = append(w.foreign, object)
+		return nil
+	}
+	if w.owned[owner.UID] == nil {
+		w.owned[owner.UID] = objects{}
+	}
+	w.owned[owner.UID][translate.KeyOf(object)], w.generated[translate.KeyOf(object)] = object, object
 	return nil
 }
 
 // mesh are the facts that the translation of a route needs.
 func (w *world) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
-	mesh := translate.Mesh{ClusterDomain: w.clusterDomain, Services: w.services, NamespaceLabels: w.namespaces[route.Namespace], Waypoints: w.waypoints}
-	mesh.RoadPolicies = w.roads[types.NamespacedName{Namespace: route.Namespace, Name: route.Name}]
-	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever {
+	mesh := translate.Mesh{
+		ClusterDomain: w.clusterDomain, Services: map[types.NamespacedName]translate.Service{}, NamespaceLabels: w.namespaces[route.Namespace],
+		Waypoints: map[types.NamespacedName]*translate.Waypoint{}, RoadPolicies: w.roads[types.NamespacedName{Namespace: route.Namespace, Name: route.Name}],
+	}
+	references := translate.ReferencesOf(route)
+	for _, key := range references.Services {
+		if service := w.services[key]; service != nil {
+			mesh.Services[key] = translate.ServiceFacts(service, route)
+		}
+	}
+	if key := references.Waypoint; key != nil {
+		waypoint, found := w.waypoints[*key]
+		if found || w.live && !w.unread(waypointResource, key.Namespace) {
+			mesh.Waypoints[*key] = waypoint
+		}
+	}
+	if route.Spec.ServiceCreationPolicy == v1alpha1.ServiceCreationNever && !w.live {
 		mesh.Services = withAliases(route, mesh.Services)
 	}
 	return mesh
+}
+
+// unread reports whether the objects of a resource in a namespace were not read.
+func (w *world) unread(resource, namespace string) bool {
+	return slices.ContainsFunc(w.gaps, func(g gap) bool { return g.resource == resource && (g.readIn == "" || g.readIn != namespace) })
 }
 
 // admit judges a manifest as the API server does, and returns the route with the egress gateway that policies set for it. They have been admitted before.
@@ -179,13 +215,17 @@ func (w *world) scope(namespace string) *policy.Scope {
 // unknown is what the input must hold too, for the route to be judged completely, by field.
 func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 	missing := map[string]string{}
-	if _, found := w.namespaces[route.Namespace]; !found && w.policies.Len() > 0 {
-		missing["metadata.namespace"] = fmt.Sprintf("the input holds policies and not Namespace %s, so they were not applied: add its manifest", route.Namespace)
+	fix := "add its manifest"
+	if w.live {
+		fix = "get the right to read it"
 	}
-	if g := route.Spec.EgressGateway; g != nil {
+	if _, found := w.namespaces[route.Namespace]; !found && w.policies.Len() > 0 {
+		missing["metadata.namespace"] = fmt.Sprintf("the input holds policies and not Namespace %s, so they were not applied: %s", route.Namespace, fix)
+	}
+	if g := route.Spec.EgressGateway; g != nil && (!w.live || w.unread(serviceResource, string(g.Namespace))) {
 		key := types.NamespacedName{Namespace: string(g.Namespace), Name: string(g.Name)}
-		if _, found := w.services[key]; !found {
-			missing["spec.egressGateway"] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: add its manifest", key)
+		if w.services[key] == nil {
+			missing["spec.egressGateway"] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: %s", key, fix)
 		}
 	}
 	return missing
@@ -219,26 +259,40 @@ func (w *world) judgeRoutes(ctx context.Context, manifests []manifest) []*judged
 			w.asking = append(w.asking, j.route)
 		}
 	}
+	w.holdOwned()
 	for _, j := range all {
 		if j.refusal == nil {
-			j.refusal = w.conflicts(j.route, j.translation, nil)
+			j.refusal = w.conflicts(j.route, j.translation, w.owned[j.route.UID])
 		}
 	}
 	return all
+}
+
+// holdOwned notes what routes hold by the objects that they have in the cluster.
+func (w *world) holdOwned() {
+	for _, object := range sorted(w.generated) {
+		identity := conflict.IdentityOf(object)
+		identity.Name = metav1.GetControllerOf(object).Name
+		for _, claim := range conflict.ClaimsOf(object, w.clusterDomain) {
+			w.holders = append(w.holders, conflict.Holder{Identity: identity, Claim: claim})
+		}
+	}
 }
 
 var _ conflict.World = &world{}
 
 // Named returns the object of that kind and name, nil if the input has none.
 func (w *world) Named(key translate.Key) *conflict.Named {
-	for _, o := range w.foreign {
-		if translate.KeyOf(o) == key {
-			return &conflict.Named{
-				Identity: conflict.IdentityOf(o), UID: o.GetUID(), Controller: metav1.GetControllerOf(o), Adopt: o.GetAnnotations()[v1alpha1.AdoptAnnotation],
-			}
-		}
+	o := w.generated[key]
+	if i := slices.IndexFunc(w.foreign, func(o translate.Object) bool { return translate.KeyOf(o) == key }); i >= 0 {
+		o = w.foreign[i]
 	}
-	return nil
+	if o == nil {
+		return nil
+	}
+	return &conflict.Named{
+		Identity: conflict.IdentityOf(o), UID: o.GetUID(), Controller: metav1.GetControllerOf(o), Adopt: o.GetAnnotations()[v1alpha1.AdoptAnnotation],
+	}
 }
 
 // VirtualServices returns those that claim the host.

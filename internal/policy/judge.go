@@ -177,6 +177,9 @@ func target(r translate.Reach) string {
 	return string(r.Scheme) + "://" + r.Host + ":" + fmt.Sprint(r.Port)
 }
 
+// Policies are the names of the policies that select the namespace, sorted.
+func (s *Scope) Policies() []string { return s.policies }
+
 // names are the policies of the scope.
 func (s *Scope) names() string { return "ExternalRoutePolicy " + enumerate(s.policies) }
 
