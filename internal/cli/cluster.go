@@ -146,9 +146,17 @@ func (i *input) list(name string) ([]manifest, *gap, error) {
 
 // get gets the named objects of a resource, or all without names, in the namespace or in every one.
 func (i *input) get(name string, everywhere bool, names ...string) ([]manifest, error) {
+	if everywhere {
+		return i.getIn("", name, names...)
+	}
+	return i.getIn(i.namespace, name, names...)
+}
+
+// getIn does the same in a namespace, or in all if it is empty.
+func (i *input) getIn(namespace, name string, names ...string) ([]manifest, error) {
 	result := resource.NewBuilder(i.config).
 		Unstructured().
-		NamespaceParam(i.namespace).DefaultNamespace().AllNamespaces(everywhere).
+		NamespaceParam(namespace).DefaultNamespace().AllNamespaces(namespace == "").
 		ResourceTypeOrNameArgs(true, append([]string{name}, names...)...).
 		RequestChunksOf(chunk).
 		Latest().

@@ -27,12 +27,19 @@ the road, the generated objects and the Envoy cluster. If no route takes the req
 is in the way.
 
 http URLs are requests that the mesh reads. https URLs are TLS of the workload's own, and tcp://HOST:PORT is a connection.
-No cluster is asked: the answer is about the manifests of the input, in a mesh with default settings, and the routes of the input are judged as by lint.
-VirtualServices and Sidecars of others are not followed. --from names the workload's namespace, and a pod whose manifest is in the input.
+With -f or -k, no cluster is asked: the answer is about the manifests of the input, in a mesh with default settings, and the routes of the input are judged as
+by lint. --from names the workload's namespace, and a pod whose manifest is in the input.
+
+Without -f and -k, the answer is about the routes of the cluster and what their status says. --from names the workload's namespace, and a pod of the cluster.
+The answer says too whether a Sidecar resource hides the host from the workload, whether the workload is in the mesh, and which settings of the mesh decide.
+VirtualServices of others are not followed.
 
 Exits with 0 if a route takes the request, 1 if none does or the input cannot be read, and 2 for wrong flags.`
 
-const explainExample = `  # which rule, and where to
+const explainExample = `  # a request of a pod of the cluster
+  kubectl externalroute explain http://webserver/a --from shop/frontend-5d9c
+
+  # which rule, and where to
   kubectl externalroute explain http://webserver/a?b=c -f route.yaml
 
   # a POST with a header, from another namespace
@@ -51,6 +58,8 @@ type explainer struct {
 	headers   []string
 	output    string
 	otherwise string
+	// istioNamespace is that of the ConfigMap with the mesh's settings.
+	istioNamespace string
 }
 
 // answerFormats print an answer.
@@ -69,7 +78,7 @@ var answerFormats = map[string]func(explain.Answer, io.Writer) error{
 func newExplain(env environment) *cobra.Command {
 	e := &explainer{input: input{environment: env}}
 	command := &cobra.Command{
-		Use:     "explain URL (-f FILE|DIR|- | -k DIR)",
+		Use:     "explain URL [-f FILE|DIR|- | -k DIR]",
 		Short:   "Explain what happens to a request, and why",
 		Long:    explainLong,
 		Example: explainExample,
@@ -87,6 +96,7 @@ func newExplain(env environment) *cobra.Command {
 	flags.StringVarP(&e.method, "method", "X", "GET", "method of the request")
 	flags.StringArrayVarP(&e.headers, "header", "H", nil, `header of the request, such as "x-tier: gold"`)
 	flags.StringVarP(&e.output, "output", "o", "text", "format of the answer: json, text, yaml")
+	flags.StringVar(&e.istioNamespace, "istio-namespace", "istio-system", "namespace of istiod, whose ConfigMap has the mesh's settings")
 	flags.StringVar(&e.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
 	for flag, values := range map[string][]string{
 		"output": {"json", "text", "yaml"}, "method": {"GET", "POST", "PUT", "DELETE"}, "default-policy": {string(policy.Allow), string(policy.Deny)},
@@ -114,13 +124,8 @@ func (e *explainer) run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	if len(ofKind(manifests, routeKind)) == 0 {
+	if e.local() && len(ofKind(manifests, routeKind)) == 0 {
 		return errors.New("the input holds no ExternalRoute")
-	}
-	if request.Pod != "" {
-		if request.Labels, found = labelsOf(manifests, request.Namespace, request.Pod); !found {
-			return fmt.Errorf("the input holds no Pod %s/%s: add its manifest, or name the namespace only", request.Namespace, request.Pod)
-		}
 	}
 	w, err := e.world(manifests)
 	if err != nil {
@@ -131,7 +136,15 @@ func (e *explainer) run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	answer := explain.Explain(request, routes, e.clusterDomain)
+	var answer explain.Answer
+	if e.local() {
+		answer, err = e.answer(request, routes, manifests)
+	} else {
+		answer, err = e.liveAnswer(request, routes, w)
+	}
+	if err != nil {
+		return err
+	}
 	if err := write(answer, e.Out); err != nil {
 		return err
 	}
@@ -139,6 +152,35 @@ func (e *explainer) run(ctx context.Context, address string) error {
 		return errors.New("no route takes the request")
 	}
 	return nil
+}
+
+// answer is the answer about files.
+func (e *explainer) answer(request explain.Request, routes []explain.Route, manifests []manifest) (explain.Answer, error) {
+	if request.Pod != "" {
+		found := false
+		if request.Labels, found = labelsOf(manifests, request.Namespace, request.Pod); !found {
+			return explain.Answer{}, fmt.Errorf("the input holds no Pod %s/%s: add its manifest, or name the namespace only", request.Namespace, request.Pod)
+		}
+	}
+	return explain.Explain(request, routes, e.clusterDomain), nil
+}
+
+// liveAnswer is the answer about a cluster, with what it says about the sender and the mesh.
+func (e *explainer) liveAnswer(request explain.Request, routes []explain.Route, w *world) (explain.Answer, error) {
+	sender, err := e.readWorkload(&request, w)
+	if err != nil {
+		return explain.Answer{}, err
+	}
+	request.Hides = func(owner string, hosts []string, port uint32) string {
+		return sender.hides(request.Namespace, owner, hosts, port)
+	}
+	answer := explain.Explain(request, routes, e.clusterDomain)
+	var taken *v1alpha1.ExternalRoute
+	if i := slices.IndexFunc(routes, func(r explain.Route) bool { return r.Namespace+"/"+r.Name == answer.Route }); i >= 0 {
+		taken = routes[i].ExternalRoute
+	}
+	answer.Notes = append(answer.Notes, sender.remarks(request, w, answer, taken)...)
+	return answer, nil
 }
 
 // request reads the arguments.
@@ -220,13 +262,16 @@ func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []exp
 			mistakes = append(mistakes, refused(m, refusal))
 		}
 	}
-	if len(mistakes) > 0 {
+	if len(mistakes) > 0 && !w.live { // in a cluster, it does not apply
 		return nil, errors.Join(mistakes...)
 	}
 	for _, j := range w.judgeRoutes(ctx, manifests) {
 		route := explain.Route{ExternalRoute: j.route, Translation: j.translation, Refusal: j.refusal, Notes: slices.Sorted(maps.Values(j.missing))}
 		if j.route == nil {
 			route.ExternalRoute = asWritten(j.manifest)
+		}
+		if w.live {
+			said(&route, j.manifest, len(w.owned[j.GetUID()]) > 0)
 		}
 		routes = append(routes, route)
 	}

@@ -28,6 +28,9 @@ type Request struct {
 	// Namespace is that of the workload, and Labels are those of its pod, nil if they are not known.
 	Namespace, Pod string
 	Labels         map[string]string
+	// Hides says why a Sidecar resource keeps the hosts of an object of a namespace from the workload on a port, empty if it does not. It is nil if that is
+	// not known.
+	Hides func(owner string, hosts []string, port uint32) string
 }
 
 // Route is a route and what became of it: a translation, or a refusal.
@@ -170,6 +173,9 @@ func (q *question) kept(route Route, host string) string {
 	if exports := meshService(route).Spec.ExportTo; route.Translation.Waypoint == "" && !visible(exports, route.Namespace, q.Namespace) {
 		return notExported(route, host, exports, q.Namespace)
 	}
+	if why := q.hidden(route, meshService(route).Spec.Hosts); why != "" && route.Translation.Waypoint == "" {
+		return fmt.Sprintf("%s serves %s, and %s", name, host, why)
+	}
 	if port := uint32(translate.PortOf(route.ExternalRoute)); port != q.port { //nolint:gosec // 1..65535 by schema
 		return fmt.Sprintf("%s serves %s on port %d, and the request calls port %d", name, host, port, q.port)
 	}
@@ -185,6 +191,18 @@ func (q *question) kept(route Route, host string) string {
 // visible reports whether an object of namespace owner is exported to a namespace.
 func visible(exportTo []string, owner, namespace string) bool {
 	return len(exportTo) == 0 || slices.ContainsFunc(exportTo, func(n string) bool { return n == "*" || n == namespace || n == "." && owner == namespace })
+}
+
+// hidden is why the workload's Sidecar resource keeps an object with these hosts from it, empty if it does not.
+func (q *question) hidden(route Route, hosts []string) string {
+	if q.Hides == nil {
+		return ""
+	}
+	complete := make([]string, len(hosts))
+	for i, host := range hosts {
+		complete[i] = q.complete(host, route.Namespace)
+	}
+	return q.Hides(route.Namespace, complete, q.port)
 }
 
 func notExported(route Route, host string, exportTo []string, namespace string) string {

@@ -35,6 +35,8 @@ func (q *question) passThrough(a *Answer) {
 			if translate.PassesThrough(k.ExternalRoute) {
 				a.Why = append(a.Why, notExported(k.Route, k.host, k.entry.Spec.ExportTo, q.Namespace))
 			}
+		case q.hidden(k.Route, k.entry.Spec.Hosts) != "":
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh, and %s", nameOf(k.Route), k.host, q.hidden(k.Route, k.entry.Spec.Hosts)))
 		case port.Protocol != "TLS":
 			if port.Number == q.port && !translate.LeadsNowhere(port) {
 				a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh as its destination, so the request leaves as it is, in plaintext, "+
