@@ -31,7 +31,9 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	if err := root.RegisterFlagCompletionFunc("namespace", completeNamespaces(e)); err != nil {
 		panic(err) // the flag is defined above
 	}
-	root.AddCommand(newCompletion(e), newCreate(e), newDiff(e), newEject(e), newExplain(e), newImport(e), newLint(e), newRender(e))
+	root.AddCommand(
+		newCompletion(e), newCreate(e), newDiff(e), newEject(e), newExplain(e), newImport(e), newLint(e), newRender(e), newStatus(e), newTree(e),
+	)
 	return root
 }
 

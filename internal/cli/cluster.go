@@ -77,8 +77,6 @@ func (i *input) readCluster() (manifests []manifest, gaps []gap, err error) {
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case !served && name == routeResource:
-			return nil, nil, errNotInstalled
 		case !served:
 			continue
 		}
@@ -99,7 +97,7 @@ var (
 	errNoCluster    = errors.New("no kubeconfig names a cluster: set KUBECONFIG or --kubeconfig, or read files with -f or -k")
 )
 
-// checkCluster finds out whether the flags and the kubeconfig name a cluster. Without any, client-go asks localhost:8080.
+// checkCluster finds out whether the flags and the kubeconfig name a cluster that has routes. Without any, client-go asks localhost:8080.
 func (i *input) checkCluster() error {
 	raw, err := i.config.ToRawKubeConfigLoader().RawConfig()
 	if err != nil {
@@ -109,7 +107,11 @@ func (i *input) checkCluster() error {
 	if len(raw.Clusters) == 0 && *i.config.APIServer == "" && !inPod {
 		return errNoCluster
 	}
-	return nil
+	served, err := i.serves(routeResource)
+	if err == nil && !served {
+		return errNotInstalled
+	}
+	return err
 }
 
 // serves reports whether the cluster has a resource, written as in kubectl get.

@@ -235,7 +235,12 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 
 // pending reports that the operator has something to do for a route of the cluster, and that the change makes no difference to it.
 func (j *judgement) pending(after *judgement) bool {
-	return j != nil && j.standing != nil && after != nil && after.source == fromCluster && (j.refusal == nil) == (after.refusal == nil)
+	if j == nil || j.standing == nil || after == nil || after.source != fromCluster {
+		return false
+	}
+	lifted := j.refusal != nil && after.refusal == nil
+	forbidden := j.refusal == nil && after.refusal != nil && accepts(j.manifest)
+	return !lifted && !forbidden
 }
 
 const unchanged = "is unchanged"

@@ -51,8 +51,13 @@ type manifest struct {
 }
 
 func (i *input) addFlags(command *cobra.Command) {
+	i.addFiles(command.Flags())
+	i.addClusterFlags(command)
+}
+
+// addClusterFlags adds the flags of a command that reads a cluster only.
+func (i *input) addClusterFlags(command *cobra.Command) {
 	flags := command.Flags()
-	i.addFiles(flags)
 	flags.BoolVarP(&i.everywhere, "all-namespaces", "A", false, "the routes of all namespaces of the cluster")
 	flags.StringVar(&i.clusterDomain, "cluster-domain", translate.DefaultClusterDomain, "the cluster's DNS domain")
 	command.PreRunE = func(*cobra.Command, []string) error { return i.prepare() }

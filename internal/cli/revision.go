@@ -169,7 +169,7 @@ func (r *revision) conclude(j, before *judgement) {
 	if j.route != nil && j.keeps() {
 		r.judgeStanding(j, owned)
 	}
-	if j.source == fromCluster && before != nil && (before.refusal != nil || before.rejected != nil) { // it is not the change that is refused
+	if j.source == fromCluster && (before == nil || before.refusal != nil || !accepts(before.manifest)) { // it is not the change that is refused
 		return
 	}
 	for _, refusal := range []*translate.Refusal{j.rejected, j.refusal} {

@@ -77,6 +77,7 @@ func (o objects) bare() objects {
 	for key, object := range o {
 		copied := object.DeepCopyObject().(translate.Object) //nolint:forcetypeassert // a generated object is one
 		copied.SetManagedFields(nil)
+		copied.SetOwnerReferences(nil)
 		copied.SetResourceVersion("")
 		copied.SetGeneration(0)
 		if service, ok := copied.(*corev1.Service); ok {
@@ -110,7 +111,7 @@ func drift(translation *translate.Translation, owned objects) (all []string) {
 	for _, object := range sorted(wanted.and(owned)) {
 		key := translate.KeyOf(object)
 		if state := stateOf(wanted[key], owned[key]); state != statePresent {
-			all = append(all, fmt.Sprintf("%s %s in the cluster, and the operator repairs that, with or without this change", key, state))
+			all = append(all, fmt.Sprintf("%s is %s in the cluster, and the operator repairs that, with or without this change", key, state))
 		}
 	}
 	return all
@@ -120,10 +121,13 @@ func drift(translation *translate.Translation, owned objects) (all []string) {
 type state string
 
 const (
-	statePresent state = "is present"
-	stateMissing state = "is missing"
-	stateDiffers state = "differs"
-	stateLeft    state = "is left over"
+	statePresent state = "present"
+	stateMissing state = "missing"
+	stateDiffers state = "different"
+	stateLeft    state = "left over"
+	// stateKept is that of an object of an earlier spec, while the present one is not accepted.
+	stateKept   state = "kept"
+	stateUnread state = "not read"
 )
 
 func stateOf(want, live translate.Object) state {
