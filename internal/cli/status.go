@@ -161,40 +161,39 @@ func printReports(reports []routeReport, out io.Writer) error {
 
 func printReport(r routeReport, out io.Writer) error {
 	fmt.Fprintf(out, "%s\n", r.headline())
-	section(out, "In the way", len(r.Problems))
+	if len(r.Problems) > 0 {
+		fmt.Fprintln(out, "In the way:")
+	}
 	for _, problem := range r.Problems {
 		fmt.Fprintf(out, "  %s\n", problem)
 	}
-	section(out, "Conditions", len(r.Conditions))
-	w := printers.GetNewTabWriter(out)
+	table := printers.GetNewTabWriter(out)
+	fmt.Fprintln(table, "\nCONDITION\tSTATUS\tREASON\tAGE")
 	for _, c := range r.Conditions {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", c.Type, c.Status, c.Reason, age(c.LastTransitionTime))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", c.Type, c.Status, c.Reason, age(c.LastTransitionTime))
 	}
-	if err := w.Flush(); err != nil {
+	if err := table.Flush(); err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		title string
-		all   []relative
-	}{{"Objects", r.Objects}, {"Uses", r.Uses}} {
-		section(out, part.title, len(part.all))
-		w := printers.GetNewTabWriter(out)
-		for _, o := range part.all {
-			name := o.Name
-			if o.Namespace != "" && o.Namespace != r.Namespace {
-				name = o.Namespace + "/" + o.Name
-			}
-			fmt.Fprintf(w, "  %s %s\t%s\t%s\t%s\n", o.Kind, name, o.State, age(o.Created), o.For)
-		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
+	if err := printRelatives("OBJECT", r.Objects, r.Namespace, out); err != nil {
+		return err
 	}
-	return nil
+	return printRelatives("USES", r.Uses, r.Namespace, out)
 }
 
-func section(out io.Writer, title string, lines int) {
-	if lines > 0 {
-		fmt.Fprintf(out, "%s:\n", title)
+// printRelatives prints a table of objects. Those of another namespace have its name.
+func printRelatives(title string, all []relative, namespace string, out io.Writer) error {
+	if len(all) == 0 {
+		return nil
 	}
+	table := printers.GetNewTabWriter(out)
+	fmt.Fprintf(table, "\n%s\tSTATE\tAGE\tFOR\n", title)
+	for _, o := range all {
+		name := o.Name
+		if o.Namespace != "" && o.Namespace != namespace {
+			name = o.Namespace + "/" + o.Name
+		}
+		fmt.Fprintf(table, "%s %s\t%s\t%s\t%s\n", o.Kind, name, o.State, age(o.Created), o.For)
+	}
+	return table.Flush()
 }
