@@ -56,7 +56,7 @@ func (j *eject) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	w, err := newWorld(manifests, j.clusterDomain)
+	w, err := j.world(manifests)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (j *eject) run(ctx context.Context, names []string) error {
 	}
 	printer := &printers.YAMLPrinter{}
 	for _, m := range routes {
-		if why := notReady(m); why != "" && !j.local() {
+		if why := unready(m); why != "" && !j.local() {
 			mistakes = append(mistakes, fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), why))
 			continue
 		}
@@ -88,8 +88,8 @@ func (j *eject) run(ctx context.Context, names []string) error {
 	return errors.Join(mistakes...)
 }
 
-// notReady is the reason for which a route of a cluster is not ready, empty if it is.
-func notReady(m manifest) string {
+// unready is the reason for which a route of a cluster is not ready, empty if it is.
+func unready(m manifest) string {
 	conditions, _, _ := unstructured.NestedSlice(m.Object, "status", "conditions")
 	for _, each := range conditions {
 		condition, _ := each.(map[string]any)
