@@ -89,7 +89,7 @@ func newCreate(e environment) *cobra.Command {
 	flags := command.Flags()
 	flags.StringArrayVar(&c.urls, "url", nil, "address of a destination, such as https://api.example.com/v1. URL=WEIGHT gives it a share of the traffic.")
 	flags.StringArrayVar(&c.hosts, "host", nil, "name that workloads call. Defaults to NAME.")
-	flags.Int32Var(&c.port, "port", 0, "port on which workloads call the hosts. Defaults to 80, to that of the first --url for TCP, and to 443 with --pass-through.")
+	flags.Int32Var(&c.port, "port", 0, "port on which workloads call the hosts. Defaults to 80, to that of the URL for TCP, and to 443 with --pass-through.")
 	flags.BoolVar(&c.passThrough, "pass-through", false, "let workloads call the hosts over TLS that they originate themselves")
 	flags.StringVar(&c.timeout, "timeout", "", "timeout of requests, retries included, such as 15s")
 	flags.StringVar(&c.egressGateway, "egress-gateway", "", "NAMESPACE/NAME of the Service of an egress gateway")

@@ -117,7 +117,7 @@ func answerCreate(t *testing.T, w http.ResponseWriter, r *http.Request, refusal 
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Error(diff)
 	}
-	sent["metadata"].(map[string]any)["uid"] = "from-server" //nolint:forcetypeassert // it equals want
+	sent["metadata"].(map[string]any)["uid"] = "from-server"
 	w.WriteHeader(http.StatusCreated)
 	if err := json.NewEncoder(w).Encode(sent); err != nil {
 		t.Error(err)

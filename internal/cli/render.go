@@ -20,8 +20,9 @@ import (
 const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML, in the order in which they are applied.
 
 With -f or -k, no cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
-Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps, and waypoints that the input does not hold, are taken
-to exist. A Namespace in the input gives its labels, and policies of the input apply to its routes. Owner references, which only a cluster can give, are left out.
+Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps, and waypoints that the input does not hold, are
+taken to exist. A Namespace in the input gives its labels, and policies of the input apply to its routes. Owner references, which only a cluster can give, are
+left out.
 
 Without -f and -k, the routes, the Services, the Namespaces and the policies are those of the cluster. Without names, all routes of the namespace are printed.
 
