@@ -156,7 +156,7 @@ func TestGitOps(t *testing.T) {
 
 // applySamples lets Flux apply all samples that fit into one namespace. It waits until all are Ready.
 func (s *story) applySamples() {
-	if err := os.CopyFS(filepath.Join(s.repository.folder, "samples"), os.DirFS(filepath.Join(root, "config/samples"))); err != nil {
+	if err := os.CopyFS(filepath.Join(s.repository.folder, "samples"), os.DirFS(filepath.Join(root, "config", "samples"))); err != nil {
 		s.Fatal(err)
 	}
 	s.repository.commit(s.T)

@@ -159,7 +159,7 @@ func (s *story) eventually(what string, missing func() string) {
 	}
 }
 
-var fences = regexp.MustCompile("(?ms)^```\\w+\n(.*?)^```$")
+var fences = regexp.MustCompile("(?ms)^```\\w+\n(.*?\n)```$")
 
 // block returns the fenced block of a page that contains a text.
 func block(t *testing.T, page, text string) string {
