@@ -213,7 +213,8 @@ func (r *Reconciler) next(p *pass) {
 		wanted.Objects, wanted.OntoTraffic = p.translation.Objects, p.translation.OntoTraffic()
 	}
 	standing := plan.Standing{
-		Owned: p.owned, Adopted: map[translate.Key]translate.Object{}, Replaced: map[translate.Key]translate.Object{}, Earlier: map[translate.Key]plan.Earlier{}, Created: p.route.CreationTimestamp.Time,
+		Owned: p.owned, Adopted: map[translate.Key]translate.Object{}, Replaced: map[translate.Key]translate.Object{},
+		Earlier: map[translate.Key]plan.Earlier{}, Created: p.route.CreationTimestamp.Time,
 	}
 	for key := range p.verdict.Adopted {
 		standing.Adopted[key] = p.world.Object(key)
