@@ -129,6 +129,9 @@ func (d *draft) exportTo(namespaces []string) {
 func (d *draft) readHosts() {
 	for _, host := range d.v.Spec.Hosts {
 		alias, isAlias := d.alias(host)
+		if other := d.alsoServes(host); other != nil {
+			d.reason("VirtualService %s serves %s too, and Istio uses the older of the two for all ports: merge them first", other.Name, host)
+		}
 		switch {
 		case isAlias:
 			d.route.Spec.Hosts = append(d.route.Spec.Hosts, v1alpha1.RouteHost(alias))
@@ -138,6 +141,23 @@ func (d *draft) readHosts() {
 			d.reason("host %s is neither a Service of namespace %s nor the host of a destination", host, d.v.Namespace)
 		}
 	}
+}
+
+// alsoServes is another VirtualService of the namespace for a host, nil if there is none.
+func (d *draft) alsoServes(host string) *networkingv1.VirtualService {
+	complete := func(host string) string {
+		if alias, is := d.alias(host); is {
+			return alias
+		}
+		return host
+	}
+	for _, other := range d.virtualServices {
+		if other.Namespace == d.v.Namespace && other.Name != d.v.Name &&
+			slices.ContainsFunc(other.Spec.Hosts, func(h string) bool { return complete(h) == complete(host) }) {
+			return other
+		}
+	}
+	return nil
 }
 
 // alias is the name of the Service of the own namespace that a host means.
@@ -159,7 +179,8 @@ func (d *draft) namePort() {
 	}
 	usual := int32(80)
 	if translate.SpeaksTCP(d.route) {
-		usual = int32(d.targets[0].port.Number) //nolint:gosec // 1..65535
+		_, _, port, _ := splitURL(string(d.targets[0].destination.URL))
+		usual = int32(port) //nolint:gosec // 1..65535
 	}
 	if int32(d.port) != usual { //nolint:gosec // 1..65535
 		d.route.Spec.Port = int32(d.port) //nolint:gosec // 1..65535

@@ -76,6 +76,8 @@ func Import(objects []translate.Object, options Options) Result {
 	for _, e := range i.entries {
 		i.entry(e)
 	}
+	for i.withdraw() {
+	}
 	i.handOver()
 	result := Result{Routes: i.routes}
 	for _, object := range objects {
@@ -301,6 +303,32 @@ func (i *importer) pass(e *networkingv1.ServiceEntry, port *istio.ServicePort) {
 		return
 	}
 	i.add(d)
+}
+
+// withdraw takes back a route whose ServiceEntry would hide one that stays, with ports that others need: Istio asks the private one first, and does not merge
+// the two. It reports whether it did, since what the route would have replaced stays then.
+func (i *importer) withdraw() bool {
+	for _, e := range i.entries {
+		key := translate.KeyOf(e)
+		if len(i.stays[key]) == 0 || exported(e.Spec.ExportTo, e.Namespace) == "." {
+			continue
+		}
+		at := slices.IndexFunc(i.routes, func(r *Imported) bool { return slices.Contains(i.used[key], r) && !isPrivate(r.Route) })
+		if at < 0 {
+			continue
+		}
+		route := i.routes[at]
+		i.routes = slices.Delete(i.routes, at, at+1)
+		for _, object := range i.all {
+			key := translate.KeyOf(object)
+			if users := i.used[key]; slices.Contains(users, route) {
+				i.used[key] = slices.DeleteFunc(users, func(r *Imported) bool { return r == route })
+				i.stay(object, fmt.Sprintf("ServiceEntry %s stays, and that of the route would hide it", e.Name))
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // handOver finds which objects only one route replaces, and as a whole.
