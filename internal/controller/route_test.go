@@ -281,6 +281,7 @@ func TestHandedOverObjectsOfOtherNamesAreReplaced(t *testing.T) {
 	s.clock.stop(t)
 	s.route("web", simple)
 	s.refused("web", v1alpha1.ReasonDestinationConflict)
+	s.rest()
 	adopt := map[string]string{v1alpha1.AdoptAnnotation: "web"}
 	edit(s, traffic, func(v *networkingv1.VirtualService) { v.Annotations = adopt })
 	edit(s, rule, func(r *networkingv1.DestinationRule) { r.Annotations = adopt })
@@ -306,6 +307,10 @@ func TestHandedOverObjectsOfOtherNamesAreReplaced(t *testing.T) {
 	s.until("the old objects should go", func() string { return cmpLen(4, s.objects()) })
 	if got := policy(); got != nil {
 		t.Errorf("the settings of the old rule stay: %v", got)
+	}
+	writes := slices.DeleteFunc(s.rest(), func(w string) bool { return strings.HasSuffix(w, "/status") }) // the clock of the test takes some
+	if len(writes) != 7 {
+		t.Errorf("want 7 writes of objects (Service, ServiceEntry, DestinationRule twice, VirtualService, two deletions), got %d: %v", len(writes), writes)
 	}
 	s.quiet()
 }
