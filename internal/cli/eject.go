@@ -44,6 +44,7 @@ func newEject(e environment) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, names []string) error { return j.run(cmd.Context(), names) },
 	}
 	j.addFlags(command)
+	command.ValidArgsFunction = j.completeRoutes
 	return command
 }
 
