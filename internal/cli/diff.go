@@ -26,15 +26,16 @@ import (
 const diffLong = `Print what a change of manifests does to the Istio objects of ExternalRoutes, and in which steps the operator does it.
 
 Without --base, the change is an apply of -f or -k to the cluster. Routes that the files do not name stay, as with kubectl apply; with --prune, those of
-the files' namespaces are deleted. Services, Namespaces, ExternalRoutePolicies and Istio objects are those of the cluster, and of the files if they have one of the
-same name. A route that the operator has accepted counts as settled: what differs from its spec in the cluster is only mentioned, since the operator repairs it
-anyway. Of any other route, the objects that stand are compared.
+the files' namespaces are deleted. Services, Namespaces, ExternalRoutePolicies and Istio objects are those of the cluster, and of the files if they have one
+of the same name. A route that the operator has accepted counts as settled: what differs from its spec in the cluster is only mentioned, since the operator
+repairs it anyway. Of any other route, the objects that stand are compared.
 
-With --base, no cluster is asked. --base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization too.
-The objects of the base count as existing and settled. Services, Namespaces, ExternalRoutePolicies and Istio objects of either input count as existing on its side. A
-route of the base that the other input lacks is deleted, as a GitOps tool with pruning does.
+With --base, no cluster is asked. --base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization
+too. The objects of the base count as existing and settled. Services, Namespaces, ExternalRoutePolicies and Istio objects of either input count as existing on
+its side. A route of the base that the other input lacks is deleted, as a GitOps tool with pruning does.
 
-The operator's own plan is driven from the objects before the change to those after it. Of a route that is refused, the objects stay, unless a policy forbids them.
+The operator's own plan is driven from the objects before the change to those after it. Of a route that is refused, the objects stay, unless a policy forbids
+them.
 
 Exits with 0 if no generated object differs, 1 if one differs, and 2 if the change has a refused route or policy, cannot be read, or a flag is wrong.`
 
@@ -213,13 +214,7 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 				return false, err
 			}
 		}
-		notes := notes(was, is, len(before) > 0)
-		if is != nil && is.route != nil {
-			missing := head.unknown(is.route)
-			for _, path := range slices.Sorted(maps.Keys(missing)) {
-				notes = append(notes, path+": "+missing[path])
-			}
-		}
+		notes := slices.Concat(notes(was, is, len(before) > 0), head.unjudged(is))
 		changes, err := changesOf(before, after)
 		if err != nil {
 			return false, err
@@ -231,6 +226,18 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 		}
 	}
 	return differs, nil
+}
+
+// unjudged says what the judgement of a route lacks.
+func (r *revision) unjudged(j *judgement) (notes []string) {
+	if j == nil || j.route == nil {
+		return nil
+	}
+	missing := r.unknown(j.route)
+	for _, path := range slices.Sorted(maps.Keys(missing)) {
+		notes = append(notes, path+": "+missing[path])
+	}
+	return notes
 }
 
 // pending reports that the operator has something to do for a route of the cluster, and that the change makes no difference to it.

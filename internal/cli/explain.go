@@ -157,10 +157,11 @@ func (e *explainer) run(ctx context.Context, address string) error {
 // answer is the answer about files.
 func (e *explainer) answer(request explain.Request, routes []explain.Route, manifests []manifest) (explain.Answer, error) {
 	if request.Pod != "" {
-		found := false
-		if request.Labels, found = labelsOf(manifests, request.Namespace, request.Pod); !found {
+		labels, found := labelsOf(manifests, request.Namespace, request.Pod)
+		if !found {
 			return explain.Answer{}, fmt.Errorf("the input holds no Pod %s/%s: add its manifest, or name the namespace only", request.Namespace, request.Pod)
 		}
+		request.Labels = labels
 	}
 	return explain.Explain(request, routes, e.clusterDomain), nil
 }

@@ -27,8 +27,8 @@ waypoints that the input does not hold, are taken to exist.
 Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy.
 Of two routes that conflict, the older one has the host; routes without creationTimestamp are ordered by name.
 
-Without -f and -k, the routes are those of a namespace of the cluster (-n) or of all namespaces (-A). They are judged as the operator judges them, among all other
-objects of the cluster that you may list, and a route keeps the hosts that it has. ConfigMaps are taken to exist.
+Without -f and -k, the routes are those of a namespace of the cluster (-n) or of all namespaces (-A). They are judged as the operator judges them, among all
+other objects of the cluster that you may list, and a route keeps the hosts that it has. ConfigMaps are taken to exist.
 
 What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations, URLs and clusters have no lines.
 

@@ -52,9 +52,11 @@ func (r routeReport) ready() bool { return r.State == status.CurrentStatus }
 
 // headline says in a sentence how the route is.
 func (r routeReport) headline() string {
-	words := map[status.Status]string{status.CurrentStatus: "is ready", status.FailedStatus: "is not ready, and a person must act",
-		status.TerminatingStatus: "is being deleted"}
-	return fmt.Sprintf("ExternalRoute %s/%s %s (%s)", r.Namespace, r.Name, cmp.Or(words[r.State], "is not ready yet"), cmp.Or(r.Reason, "the operator has not seen it"))
+	words := map[status.Status]string{
+		status.CurrentStatus: "is ready", status.FailedStatus: "is not ready, and a person must act", status.TerminatingStatus: "is being deleted",
+	}
+	verb, reason := cmp.Or(words[r.State], "is not ready yet"), cmp.Or(r.Reason, "the operator has not seen it")
+	return fmt.Sprintf("ExternalRoute %s/%s %s (%s)", r.Namespace, r.Name, verb, reason)
 }
 
 // summaryOf is what the route itself says.
@@ -164,12 +166,15 @@ func (r *reporter) usesOf(route *v1alpha1.ExternalRoute) (all []relative, err er
 	references := translate.ReferencesOf(route)
 	for _, key := range references.Aliases {
 		if service := r.world.services[key]; service != nil && r.world.generated[translate.KeyOf(service)] == nil {
-			all = append(all, relative{Kind: "Service", Namespace: key.Namespace, Name: key.Name, State: statePresent, For: "is an alias", Created: service.CreationTimestamp})
+			one := relative{Kind: "Service", Namespace: key.Namespace, Name: key.Name, State: statePresent, For: "is an alias"}
+			one.Created = service.CreationTimestamp
+			all = append(all, one)
 		}
 	}
 	if g := route.Spec.EgressGateway; g != nil {
 		key := translate.GatewayService(g)
-		one := relative{Kind: "Service", Namespace: key.Namespace, Name: key.Name, For: "is the egress gateway", State: r.unlessUnread(serviceResource, key.Namespace)}
+		one := relative{Kind: "Service", Namespace: key.Namespace, Name: key.Name, For: "is the egress gateway"}
+		one.State = r.unlessUnread(serviceResource, key.Namespace)
 		if service := r.world.services[key]; service != nil {
 			one.State, one.Created = statePresent, service.CreationTimestamp
 		}

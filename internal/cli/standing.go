@@ -171,7 +171,8 @@ func identityOf(m manifest) string {
 	return m.GroupVersionKind().GroupKind().String() + " " + m.GetNamespace() + "/" + m.GetName()
 }
 
-// pruned are the manifests of a cluster without the routes that a GitOps tool deletes: those of the files' namespaces that have the labels, and are not in the files.
+// pruned are the manifests of a cluster without the routes that a GitOps tool deletes: those of the files' namespaces that have the labels, and are not in
+// the files.
 func pruned(cluster, files []manifest, selector labels.Selector) []manifest {
 	namespaces, kept := map[string]bool{}, map[string]bool{}
 	for _, m := range ofKind(files, routeKind) {

@@ -15,12 +15,12 @@ import (
 
 const statusLong = `Show how routes of a cluster are.
 
-Without names, the routes of the namespace (-n) or of all namespaces (-A) are listed. With names, the command shows the conditions of each route, what is in its
-way, the generated objects and whether they are as the spec asks, and what else the route depends on: its egress gateway or waypoint, Services of others, ConfigMaps
-and policies.
+Without names, the routes of the namespace (-n) or of all namespaces (-A) are listed. With names, the command shows what is in the way of each route, its
+conditions, the generated objects and whether they are as the spec asks, and what else the route depends on: its egress gateway or waypoint, Services of others,
+ConfigMaps and policies.
 
-The states of an object: present, missing, different from what the spec asks for, left over from an earlier spec, kept while the present spec is not accepted, and
-not read if you may not read it.
+The states of an object: present, missing, different from what the spec asks for, left over from an earlier spec, kept while the present spec is not accepted,
+and not read if you may not read it.
 
 Exits with 0, with 1 if a named route is not ready or the cluster cannot be read, and with 2 for wrong flags.`
 
@@ -71,10 +71,10 @@ func (s *statuses) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case s.output == "json":
+	switch s.output {
+	case "json":
 		err = encode(reports, s.Out)
-	case s.output == "yaml":
+	case "yaml":
 		var raw []byte
 		if raw, err = yaml.Marshal(reports); err == nil {
 			_, err = s.Out.Write(raw)

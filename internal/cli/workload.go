@@ -219,7 +219,8 @@ func (m *meshSettings) discovers(namespace map[string]string) bool {
 func (f *workload) enrolment(namespace string, w *world, route *v1alpha1.ExternalRoute) []string {
 	if f.pod != nil {
 		if route.Spec.Waypoint == nil && !hasSidecar(f.pod) {
-			return []string{fmt.Sprintf("pod %s has no container istio-proxy, and pods without a sidecar do not use the route: restart it in a namespace that injects sidecars", f.pod.Name)}
+			return []string{fmt.Sprintf("pod %s has no container istio-proxy, and pods without a sidecar do not use the route: restart it in a namespace that "+
+				"injects sidecars", f.pod.Name)}
 		}
 		return nil
 	}
