@@ -102,7 +102,10 @@ func (w *world) add(m manifest) error {
 		return err
 	}
 	if err := json.Unmarshal(raw, object); err != nil {
-		return err
+		if m.source != fromCluster {
+			return err
+		}
+		object = named(kind, m) // as in the operator, a spec that cannot be read is empty
 	}
 	if service, ok := object.(*corev1.Service); ok {
 		w.services[key] = service
@@ -116,6 +119,18 @@ func (w *world) add(m manifest) error {
 	}
 	w.owned[owner.UID][translate.KeyOf(object)], w.generated[translate.KeyOf(object)] = object, object
 	return nil
+}
+
+// named is an object of a kind without a spec.
+func named(kind translate.Kind, m manifest) translate.Object {
+	object := kind.New()
+	object.SetNamespace(m.GetNamespace())
+	object.SetName(m.GetName())
+	object.SetUID(m.GetUID())
+	object.SetCreationTimestamp(m.GetCreationTimestamp())
+	object.SetAnnotations(m.GetAnnotations())
+	object.SetOwnerReferences(m.GetOwnerReferences())
+	return object
 }
 
 // mesh are the facts that the translation of a route needs.
