@@ -35,8 +35,8 @@ func (q *question) passThrough(a *Answer) {
 			if translate.PassesThrough(k.ExternalRoute) {
 				a.Why = append(a.Why, notExported(k.Route, k.host, k.entry.Spec.ExportTo, q.Namespace))
 			}
-		case q.hidden(k.Route, k.entry.Spec.Hosts) != "":
-			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh, and %s", nameOf(k.Route), k.host, q.hidden(k.Route, k.entry.Spec.Hosts)))
+		case q.entryHidden(k) != "":
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh, and %s", nameOf(k.Route), k.host, q.entryHidden(k)))
 		case port.Protocol != "TLS":
 			if port.Number == q.port && !translate.LeadsNowhere(port) {
 				a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh as its destination, so the request leaves as it is, in plaintext, "+
@@ -63,6 +63,16 @@ func (q *question) passThrough(a *Answer) {
 		return
 	}
 	q.pass(a, found[0])
+}
+
+// entryHidden is why the workload's Sidecar resource keeps a ServiceEntry from it, empty if it does not. Istio imports the destinations of a VirtualService
+// together with it.
+func (q *question) entryHidden(k known) string {
+	why := q.hidden(k.Route, k.entry.Spec.Hosts)
+	if why != "" && !translate.PassesThrough(k.ExternalRoute) && q.hidden(k.Route, meshService(k.Route).Spec.Hosts) == "" {
+		return ""
+	}
+	return why
 }
 
 // known are the ServiceEntries with the request's host, those of whole names and of pass-through routes first.
