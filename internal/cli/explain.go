@@ -223,21 +223,19 @@ func urlOf(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// headersOf are headers by their lower-case names.
-func headersOf(lines []string) (map[string]string, error) {
-	headers := map[string]string{}
+// headersOf are the values of headers by their lower-case names.
+func headersOf(lines []string) (map[string][]string, error) {
+	headers := map[string][]string{}
 	for _, line := range lines {
 		name, value, found := strings.Cut(line, ":")
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
-		switch other, twice := headers[name]; {
+		switch {
 		case !found || name == "":
 			return nil, fmt.Errorf("--header %q: must be NAME: VALUE", line)
 		case name == "host":
 			return nil, errors.New("--header host: write the host in the URL")
-		case twice: // Envoy matches them as one
-			value = other + "," + value
 		}
-		headers[name] = value
+		headers[name] = append(headers[name], value)
 	}
 	return headers, nil
 }

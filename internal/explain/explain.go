@@ -23,8 +23,8 @@ type Request struct {
 	Method string
 	// URL is of scheme http, https (TLS of the workload's own), or tcp with a port.
 	URL *url.URL
-	// Headers are by their lower-case name.
-	Headers map[string]string
+	// Headers have the values of each line, in order, by their lower-case name.
+	Headers map[string][]string
 	// Namespace is that of the workload, and Labels are those of its pod, nil if they are not known.
 	Namespace, Pod string
 	Labels         map[string]string
@@ -152,7 +152,8 @@ func (q *question) served(route Route) string {
 
 // calls reports whether the request's host means a complete name or is in a wildcard, as sidecars read them.
 func (q *question) calls(complete string) bool {
-	if suffix, wildcard := strings.CutPrefix(complete, "*"); q.host == complete || wildcard && strings.HasSuffix(q.host, suffix) {
+	absolute := strings.TrimSuffix(q.host, ".")
+	if suffix, wildcard := strings.CutPrefix(complete, "*"); absolute == complete || wildcard && strings.HasSuffix(absolute, suffix) {
 		return true
 	}
 	service, inCluster := strings.CutSuffix(complete, ".svc."+q.domain)
@@ -180,8 +181,10 @@ func (q *question) kept(route Route, host string) string {
 		return fmt.Sprintf("%s serves %s on port %d, and the request calls port %d", name, host, port, q.port)
 	}
 	switch scheme := q.URL.Scheme; {
-	case len(meshService(route).Spec.Tcp) > 0, scheme == "http":
+	case len(meshService(route).Spec.Tcp) > 0:
 		return ""
+	case scheme == "http":
+		return q.malformed()
 	case scheme == "https":
 		return fmt.Sprintf("%s reads HTTP on port %d, and the mesh cannot read the workload's own TLS: call http://%s:%d", name, q.port, host, q.port)
 	}

@@ -49,7 +49,7 @@ func requestFor(t *testing.T, address string) explain.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return explain.Request{Method: "GET", URL: u, Namespace: "shop", Headers: map[string]string{}}
+	return explain.Request{Method: "GET", URL: u, Namespace: "shop", Headers: map[string][]string{}}
 }
 
 const rules = `
@@ -99,7 +99,9 @@ func TestRules(t *testing.T) {
 				request.Method = c.method
 			}
 			if c.headers != nil {
-				request.Headers = c.headers
+				for name, value := range c.headers {
+					request.Headers[name] = []string{value}
+				}
 			}
 			got := explain.Explain(request, []explain.Route{translated(t, rules)}, "cluster.local")
 			if diff := cmp.Diff(c.want, want{got.Rule, got.Path}, cmp.AllowUnexported(want{})); diff != "" {
@@ -362,7 +364,7 @@ func TestCalls(t *testing.T) {
 				request.Method = call.Method
 			}
 			for name, value := range call.Headers {
-				request.Headers[strings.ToLower(name)] = value
+				request.Headers[strings.ToLower(name)] = []string{value}
 			}
 			got := explain.Explain(request, []explain.Route{route}, "cluster.local")
 			some := call.WantAuthority == "" && call.WantDestination == ""

@@ -3,7 +3,6 @@ package explain
 import (
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -43,14 +42,51 @@ func (q *question) failures(m *istio.HTTPMatchRequest) (failures []string) {
 	check("method", q.Method, true, m.Method)
 	check("path", q.path(), true, m.Uri)
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		value, exists := q.Headers[strings.ToLower(name)]
-		check("header "+name, value, exists, m.Headers[name])
+		switch value, why, exists := q.header(name, m.Headers[name]); {
+		case !exists:
+			failures = append(failures, "header "+name+" is missing")
+		case why != "":
+			failures = append(failures, fmt.Sprintf("header %s %q %s", name, value, why))
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.QueryParams)) {
 		value, exists := parameter(q.URL.RawQuery, name)
 		check("query parameter "+name, value, exists, m.QueryParams[name])
 	}
 	return failures
+}
+
+// joined are headers of which Envoy makes one line when they repeat.
+var joined = strings.Fields("authorization content-type cookie referer via")
+
+// header is the value of a header that a condition is about, with why it fails. Envoy compares with the value of each line, and with all of them joined.
+func (q *question) header(name string, condition *istio.StringMatch) (value, why string, exists bool) {
+	name = strings.ToLower(name)
+	values := q.Headers[name]
+	if len(values) == 0 {
+		return "", "", false
+	}
+	separator := ","
+	if name == "cookie" {
+		separator = "; "
+	}
+	all := strings.Join(values, separator)
+	if len(values) > 1 && slices.Contains(joined, name) {
+		values = nil
+		all = strings.Join(slices.DeleteFunc(slices.Clone(q.Headers[name]), func(v string) bool { return v == "" }), separator)
+	}
+	for _, value := range append(slices.Clone(values), all) {
+		if why = mismatch(value, condition); why == "" {
+			return value, "", true
+		}
+	}
+	return all, why, true
+}
+
+// isEnvoys reports whether Envoy sets, changes or removes a header of requests itself, so that a client does not decide what a rule matches.
+func isEnvoys(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "x-envoy-") || strings.HasPrefix(name, "x-forwarded-") || name == "x-request-id"
 }
 
 // mismatch is why a text does not meet a condition, empty if it does.
@@ -82,15 +118,6 @@ func parameter(query, name string) (value string, exists bool) {
 	return "", false
 }
 
-// path is the path that sidecars see: Istio's default normalization resolves dot segments.
-func (q *question) path() string {
-	u := url.URL{Scheme: q.URL.Scheme, Host: q.URL.Host, Path: q.URL.Path, RawPath: q.URL.RawPath}
-	if u.Path == "" {
-		return "/"
-	}
-	return u.ResolveReference(&u).EscapedPath()
-}
-
 // rewritten is the path and query that leave, for the match that the request meets.
 func (q *question) rewritten(met *istio.HTTPMatchRequest, rewrite *istio.HTTPRewrite) string {
 	path := q.path()
@@ -105,7 +132,7 @@ func (q *question) rewritten(met *istio.HTTPMatchRequest, rewrite *istio.HTTPRew
 		r := rewrite.UriRegexRewrite
 		path = characters(regexp.MustCompile(inGo(r.Match)).ReplaceAllString(bytewise(path), bytewise(template(r.Rewrite))))
 	}
-	if q.URL.RawQuery != "" {
+	if q.URL.RawQuery != "" || q.URL.ForceQuery {
 		path += "?" + q.URL.RawQuery
 	}
 	return path

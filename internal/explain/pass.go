@@ -102,7 +102,8 @@ func (q *question) known() (found []known) {
 
 // pass says where a connection of the workload's own TLS goes.
 func (q *question) pass(a *Answer, k known) {
-	a.Outcome, a.Why, a.Route, a.Host, a.Notes = PassedThrough, nil, nameOf(k.Route), q.host, slices.Clone(k.Notes)
+	host := strings.TrimSuffix(q.host, ".")
+	a.Outcome, a.Why, a.Route, a.Host, a.Notes = PassedThrough, nil, nameOf(k.Route), host, slices.Clone(k.Notes)
 	a.Road = &Road{Kind: "Sidecar"}
 	names := []string{k.host}
 	to := &istio.Destination{Host: k.host, Port: &istio.PortSelector{Number: q.port}}
@@ -117,6 +118,6 @@ func (q *question) pass(a *Answer, k known) {
 		names = append(names, to.Host)
 	}
 	d := destinationOf(k.Route, target{Destination: to})
-	d.URL, d.Verified, d.SNI = fmt.Sprintf("https://%s:%d", q.host, q.port), "by the workload", q.host
+	d.URL, d.Verified, d.SNI = fmt.Sprintf("https://%s:%d", host, q.port), "by the workload", host
 	a.Destinations, a.Objects = []Destination{d}, q.objects(k.Route, names...)
 }

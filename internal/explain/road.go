@@ -119,6 +119,7 @@ func (q *question) send(a *Answer, route Route, service *networkingv1.VirtualSer
 	skipped := map[int][][]string{}
 	for i, http := range service.Spec.Http {
 		rule := route.Translation.RuleOf[i]
+		a.doubt(ruleName(route, rule), http.Match)
 		met, failed := q.match(http.Match)
 		if met == nil {
 			skipped[rule] = append(skipped[rule], failed...)
@@ -135,6 +136,18 @@ func (q *question) send(a *Answer, route Route, service *networkingv1.VirtualSer
 	a.Why = append(a.Why, "no rule matches the request")
 	a.Objects = q.objects(route, names...)
 	a.skip(route, skipped)
+}
+
+// doubt notes conditions of a rule on headers that Envoy writes.
+func (a *Answer) doubt(rule string, matches []*istio.HTTPMatchRequest) {
+	for _, m := range matches {
+		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+			note := fmt.Sprintf("%s matches header %s, which Envoy sets or removes itself: the answer takes the header as the request has it", rule, name)
+			if isEnvoys(name) && !slices.Contains(a.Notes, note) {
+				a.Notes = append(a.Notes, note)
+			}
+		}
+	}
 }
 
 // skip adds rules that do not match.

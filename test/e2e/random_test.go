@@ -58,6 +58,17 @@ func tryRandom(t *testing.T, g *bench.Gateway, size, seeds int, flags ...string)
 			t.Error(finding)
 		}
 	}
+	inBatches(t, size, seeds, send, flags...)
+	took := time.Since(begin)
+	t.Logf("%d routes, %d of them behind a gateway, in %d batches reached Envoy in %s", routes, behind, batches, took.Round(time.Second))
+	if routes < seeds/10 {
+		t.Error("too few routes reached Envoy to say anything")
+	}
+}
+
+// inBatches draws routes and sends them in batches of a size, each route beside none that it rivals.
+func inBatches(t *testing.T, size, seeds int, send func(*batchOfRoutes), flags ...string) {
+	t.Helper()
 	var open []*batchOfRoutes
 	for r := range randomRoutes(t, variable(t, "RANDOM_FROM", 0), variable(t, "RANDOM_SEEDS", seeds), flags...) {
 		i := slices.IndexFunc(open, func(b *batchOfRoutes) bool { return b.add(r) })
@@ -72,11 +83,6 @@ func tryRandom(t *testing.T, g *bench.Gateway, size, seeds int, flags ...string)
 	}
 	for _, b := range open {
 		send(b)
-	}
-	took := time.Since(begin)
-	t.Logf("%d routes, %d of them behind a gateway, in %d batches reached Envoy in %s", routes, behind, batches, took.Round(time.Second))
-	if routes < seeds/10 {
-		t.Error("too few routes reached Envoy to say anything")
 	}
 }
 
@@ -228,7 +234,7 @@ func (b *batchOfRoutes) try(t *testing.T) (problem string) {
 	t.Helper()
 	t.Run(fmt.Sprintf("%d routes from seed %d", len(b.routes), b.routes[0].Seed), func(t *testing.T) {
 		app := mesh.App(t, randomNamespace, b.labels)
-		t.Cleanup(func() { forgetGenerated(t) })
+		t.Cleanup(func() { forgetGenerated(t, randomNamespace) })
 		for _, r := range b.routes {
 			for _, object := range r.Generated {
 				configuration := client.ApplyConfigurationFromUnstructured(object.DeepCopy()) // which the answer is written into
@@ -273,16 +279,16 @@ var hasty = sync.OnceValue(func() client.Client {
 	return cluster
 })
 
-func forgetGenerated(t *testing.T) {
+func forgetGenerated(t *testing.T, namespace string) {
 	t.Helper()
-	for _, kind := range []string{"VirtualService", "Gateway", "DestinationRule", "ServiceEntry", "Service"} {
+	for _, kind := range []string{"VirtualService", "Gateway", "DestinationRule", "ServiceEntry", "Sidecar", "Service"} {
 		object := &unstructured.Unstructured{}
 		object.SetAPIVersion("networking.istio.io/v1")
 		if kind == "Service" {
 			object.SetAPIVersion("v1")
 		}
 		object.SetKind(kind)
-		if err := hasty().DeleteAllOf(context.Background(), object, client.InNamespace(randomNamespace)); err != nil {
+		if err := hasty().DeleteAllOf(context.Background(), object, client.InNamespace(namespace)); err != nil {
 			t.Error(err)
 		}
 	}

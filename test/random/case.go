@@ -56,22 +56,27 @@ func New() (*Generator, error) {
 // Manifests draws manifests, most of which the API server admits.
 func (g *Generator) Manifests() *rapid.Generator[*unstructured.Unstructured] {
 	return rapid.Custom(func(t *rapid.T) *unstructured.Unstructured {
-		d := &drawing{t: t, namespace: g.Namespace, seen: map[string][]string{}}
-		d.plenty = []int{1, 2, 2, 3, 3, 4, 6, 12}[d.below(8)]
-		if d.namespace == "" {
-			d.namespace = d.one("demo", "demo", "a", strings.Repeat("n", 63))
-		}
-		manifest := &unstructured.Unstructured{Object: map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ExternalRoute"}}
-		manifest.SetName(d.text("metadata.name"))
-		manifest.SetNamespace(d.namespace)
-		if spec, ok := g.spec.draw(d, "spec"); ok {
-			if route, is := spec.(map[string]any); is {
-				along(d, route)
-			}
-			manifest.Object["spec"] = spec
-		}
+		_, manifest := g.drawManifest(t)
 		return manifest
 	})
+}
+
+func (g *Generator) drawManifest(t *rapid.T) (*drawing, *unstructured.Unstructured) {
+	d := &drawing{t: t, namespace: g.Namespace, seen: map[string][]string{}}
+	d.plenty = []int{1, 2, 2, 3, 3, 4, 6, 12}[d.below(8)]
+	if d.namespace == "" {
+		d.namespace = d.one("demo", "demo", "a", strings.Repeat("n", 63))
+	}
+	manifest := &unstructured.Unstructured{Object: map[string]any{"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "ExternalRoute"}}
+	manifest.SetName(d.text("metadata.name"))
+	manifest.SetNamespace(d.namespace)
+	if spec, ok := g.spec.draw(d, "spec"); ok {
+		if route, is := spec.(map[string]any); is {
+			along(d, route)
+		}
+		manifest.Object["spec"] = spec
+	}
+	return d, manifest
 }
 
 // Admit judges a manifest as the API server would.

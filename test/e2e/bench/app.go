@@ -43,6 +43,7 @@ type App struct {
 	http     *http.Client
 	agent    *secretService
 	expected bool // that Envoy refuses something
+	logged   int  // how much of its log AccessLog has returned
 }
 
 // proxy is what the bootstrap of an Envoy tells istiod about its pod.
@@ -177,7 +178,8 @@ func (a *App) start(ctx context.Context, p proxy) (err error) {
 	if err := os.WriteFile(file, []byte(os.Expand(bootstrap, func(key string) string { return values[key] })), 0o644); err != nil {
 		return err
 	}
-	words := a.network.command(a.bench.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+	words := a.network.command(a.bench.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
+		"--file-flush-interval-msec", "100")
 	if a.envoy, err = launch(a.bench.Dir, name, nil, words[0], words[1:]...); err != nil {
 		return err
 	}
@@ -357,4 +359,23 @@ func (a *App) Admin(t *testing.T, path string) string {
 func (a *App) admin(ctx context.Context, path string) (string, error) {
 	response := a.Get(ctx, "http://127.0.0.1:15000/"+path)
 	return response.Body, response.Err
+}
+
+// AccessLog returns the lines that the Envoy of the app has logged since the last call, with a short delay.
+func (a *App) AccessLog() ([]string, error) {
+	content, err := os.ReadFile(a.envoy.log)
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for line := range strings.Lines(string(content[a.logged:])) {
+		if !strings.HasSuffix(line, "\n") {
+			break
+		}
+		a.logged += len(line)
+		if strings.HasPrefix(line, "[") && strings.Contains(line, "outbound|") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines, nil
 }

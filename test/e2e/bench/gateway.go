@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +24,6 @@ type Gateway struct {
 
 	labels map[string]string
 	ports  map[string]gatewayPort
-	logged int // how much of its log Requests has returned
 }
 
 type gatewayPort struct{ service, pod int32 }
@@ -110,22 +107,3 @@ func (g *Gateway) createService(ctx context.Context) error {
 
 // Host is the name of the gateway's Service.
 func (g *Gateway) Host() string { return g.Name + "." + g.Namespace + "." + services }
-
-// AccessLog returns the lines that the gateway has logged since the last call: it writes them with a delay of up to a second.
-func (g *Gateway) AccessLog() ([]string, error) {
-	content, err := os.ReadFile(g.envoy.log)
-	if err != nil {
-		return nil, err
-	}
-	var lines []string
-	for line := range strings.Lines(string(content[g.logged:])) {
-		if !strings.HasSuffix(line, "\n") {
-			break
-		}
-		g.logged += len(line)
-		if strings.HasPrefix(line, "[") && strings.Contains(line, "outbound|") {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return lines, nil
-}

@@ -39,10 +39,11 @@ func main() {
 	bare := flag.Bool("bare", false, "in a mesh without anything else, all references resolved")
 	gateway := flag.String("gateway", "", "NAMESPACE/NAME of the egress gateway that exists in a bare mesh, and that all routes with egressGateway name. Defaults to none.")
 	regexes := flag.Bool("regexes", false, "routes that match by regular expressions only, without those that are refused")
+	callable := flag.Bool("callable", false, "routes whose destinations a test can serve, and whose rules mark what they forward")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many to draw at once; with 1, they come in order")
 	flag.Parse()
 	debug.SetGCPercent(400) // little is kept of a case
-	o := options{namespace: *namespace, bare: *bare, gateway: *gateway, regexes: *regexes}
+	o := options{namespace: *namespace, bare: *bare, gateway: *gateway, regexes: *regexes, callable: *callable}
 	if err := run(*from, *seeds, *workers, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -50,8 +51,8 @@ func main() {
 }
 
 type options struct {
-	namespace, gateway string
-	bare, regexes      bool
+	namespace, gateway      string
+	bare, regexes, callable bool
 }
 
 func run(from, seeds, workers int, o options) error {
@@ -93,7 +94,8 @@ func try(generator *random.Generator, seed int, o options) (r result, admitted b
 		}
 	}()
 	mesh := translate.Mesh{ClusterDomain: translate.DefaultClusterDomain}
-	if o.regexes {
+	switch {
+	case o.regexes:
 		r.Route = generator.Regexes().Example(seed)
 		_, problems := generator.Admit(r.Route)
 		random.WithoutRules(r.Route, problems)
@@ -102,7 +104,9 @@ func try(generator *random.Generator, seed int, o options) (r result, admitted b
 				random.WithoutRules(r.Route, refusal.Problems)
 			}
 		}
-	} else {
+	case o.callable:
+		r.Route = generator.Callables().Example(seed)
+	default:
 		r.Route = generator.Manifests().Example(seed)
 	}
 	route, problems := generator.Admit(r.Route)
