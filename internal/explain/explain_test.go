@@ -64,6 +64,9 @@ rules:
 - {match: [{method: {exact: POST}, uri: {exact: /m}}, {uri: {exact: /n}}], timeout: 5s}
 - {match: [{headers: {X-Tier: {prefix: go}}}]}
 - {match: [{queryParams: {q: {exact: a%20b}}}]}
+- {match: [{uri: {exact: /twice}, headers: {x-two: {regex: "gold|.*,silver"}}}]}
+- {match: [{uri: {exact: /once}, headers: {referer: {exact: a}}}]}
+- {match: [{uri: {exact: /cookie}, headers: {cookie: {exact: "a; b"}}}]}
 `
 
 func TestRules(t *testing.T) {
@@ -71,13 +74,25 @@ func TestRules(t *testing.T) {
 	for name, c := range map[string]struct {
 		path    string
 		method  string
-		headers map[string]string
+		headers map[string][]string
 		want    want
 	}{
 		"an exact match rewrites the whole path and keeps the query":   {path: "/exact?x=1", want: want{"spec.rules[0]", "/whole?x=1"}},
 		"an exact match compares case":                                 {path: "/Exact", want: want{}},
 		"a prefix is text, not a path segment":                         {path: "/apix/y", want: want{"spec.rules[1]", "/v1x/y"}},
 		"dot segments are resolved before matching":                    {path: "/x/../api/y", want: want{"spec.rules[1]", "/v1/y"}},
+		"encoded dot segments are, too":                                {path: "/x/%2E%2e/api/y", want: want{"spec.rules[1]", "/v1/y"}},
+		"dot segments at the end leave a slash":                        {path: "/api/x/..", want: want{"spec.rules[1]", "/v1/"}},
+		"dot segments take an empty segment away":                      {path: "/api//../y", want: want{"spec.rules[1]", "/v1/y"}},
+		"dot segments end at the root":                                 {path: "/../../api", want: want{"spec.rules[1]", "/v1"}},
+		"letters, digits and -._~ are decoded":                         {path: "/%61p%69/%7E%2d", want: want{"spec.rules[1]", "/v1/~-"}},
+		"other characters stay encoded, as they are written":           {path: "/api%2Fx%2f%20%c3", want: want{"spec.rules[1]", "/v1%2Fx%2f%20%c3"}},
+		"a question mark without a query stays":                        {path: "/api?", want: want{"spec.rules[1]", "/v1?"}},
+		"each value of a repeated header is compared":                  {path: "/twice", headers: map[string][]string{"x-two": {"b", "gold"}}, want: want{"spec.rules[8]", "/twice"}},
+		"all values of a repeated header are compared, joined":         {path: "/twice", headers: map[string][]string{"x-two": {"b", "silver"}}, want: want{"spec.rules[8]", "/twice"}},
+		"Envoy joins a repeated referer before it compares":            {path: "/once", headers: map[string][]string{"referer": {"a", "b"}}, want: want{}},
+		"Envoy leaves out empty values as it joins":                    {path: "/once", headers: map[string][]string{"referer": {"", "a"}}, want: want{"spec.rules[9]", "/once"}},
+		"cookies are joined by semicolons":                             {path: "/cookie", headers: map[string][]string{"cookie": {"a", "b"}}, want: want{"spec.rules[10]", "/cookie"}},
 		"doubled slashes stay":                                         {path: "/api//y", want: want{"spec.rules[1]", "/v1//y"}},
 		"a regex matches as a whole, by any of its alternatives":       {path: "/ab", want: want{"spec.rules[2]", "/all"}},
 		"a regex does not match a part":                                {path: "/abc", want: want{}},
@@ -86,8 +101,8 @@ func TestRules(t *testing.T) {
 		"all conditions of a match must hold":                          {path: "/m", want: want{}},
 		"one match of several is enough":                               {path: "/n", want: want{"spec.rules[5]", "/n"}},
 		"a method":                                                     {path: "/m", method: "POST", want: want{"spec.rules[5]", "/m"}},
-		"header names have no case":                                    {path: "/", headers: map[string]string{"x-tier": "gold"}, want: want{"spec.rules[6]", "/"}},
-		"header values have case":                                      {path: "/", headers: map[string]string{"x-tier": "Gold"}, want: want{}},
+		"header names have no case":                                    {path: "/", headers: map[string][]string{"x-tier": {"gold"}}, want: want{"spec.rules[6]", "/"}},
+		"header values have case":                                      {path: "/", headers: map[string][]string{"x-tier": {"Gold"}}, want: want{}},
 		"query parameters are compared as written":                     {path: "/?q=a%20b", want: want{"spec.rules[7]", "/?q=a%20b"}},
 		"a query parameter that is encoded otherwise does not match":   {path: "/?q=a+b", want: want{}},
 		"the first of two query parameters of one name counts":         {path: "/?q=x&q=a%20b", want: want{}},
@@ -99,9 +114,7 @@ func TestRules(t *testing.T) {
 				request.Method = c.method
 			}
 			if c.headers != nil {
-				for name, value := range c.headers {
-					request.Headers[name] = []string{value}
-				}
+				request.Headers = c.headers
 			}
 			got := explain.Explain(request, []explain.Route{translated(t, rules)}, "cluster.local")
 			if diff := cmp.Diff(c.want, want{got.Rule, got.Path}, cmp.AllowUnexported(want{})); diff != "" {
@@ -141,20 +154,26 @@ rules:
 func TestOutcomes(t *testing.T) {
 	const smallest = `{hosts: [web], destinations: [{url: "https://api.example.com"}]}`
 	for name, c := range map[string]struct {
-		spec, url, from string
-		labels          map[string]string
-		outcome         explain.Outcome
-		why             string
+		spec, url, from, method string
+		labels                  map[string]string
+		outcome                 explain.Outcome
+		why                     string
 	}{
-		"a short name in the route's namespace": {spec: smallest, url: "http://web/", outcome: explain.Forwarded},
-		"a complete name in any case":           {spec: smallest, url: "http://WEB.shop.svc.cluster.local/", outcome: explain.Forwarded},
-		"a short name elsewhere":                {spec: smallest, url: "http://web/", from: "other", outcome: explain.NotServed, why: "no ExternalRoute serves web"},
-		"a name that is not exported":           {spec: smallest, url: "http://web.shop/", from: "other", outcome: explain.NotServed, why: "exports it to namespace shop only"},
-		"another port":                          {spec: smallest, url: "http://web:8080/", outcome: explain.NotServed, why: "on port 80, and the request calls port 8080"},
-		"TLS to a port that is HTTP":            {spec: smallest, url: "https://web:80/", outcome: explain.NotServed, why: "cannot read the workload's own TLS"},
-		"a connection to a port that is HTTP":   {spec: smallest, url: "tcp://web:80", outcome: explain.NotServed, why: "takes HTTP requests"},
-		"TLS to a destination's host":           {spec: smallest, url: "https://api.example.com/", outcome: explain.PassedThrough},
-		"plaintext to a destination's host":     {spec: smallest, url: "http://api.example.com/", outcome: explain.NotServed, why: "on port 443 only"},
+		"a short name in the route's namespace":  {spec: smallest, url: "http://web/", outcome: explain.Forwarded},
+		"a complete name in any case":            {spec: smallest, url: "http://WEB.shop.svc.cluster.local/", outcome: explain.Forwarded},
+		"a complete name with the root's dot":    {spec: smallest, url: "http://web.shop.svc.cluster.local./", outcome: explain.Forwarded},
+		"a short name with a dot":                {spec: smallest, url: "http://web./", outcome: explain.NotServed, why: "no ExternalRoute serves web."},
+		"a method that Envoy does not know":      {spec: smallest, url: "http://web/", method: "get", outcome: explain.NotServed, why: `does not know the method "get"`},
+		"a space in the query":                   {spec: smallest, url: "http://web/?a b", outcome: explain.NotServed, why: "percent-encode it"},
+		"a character of a query that is encoded": {spec: smallest, url: "http://web/?a%20b", outcome: explain.Forwarded},
+		"an encoded NUL":                         {spec: smallest, url: "http://web/a%00", outcome: explain.NotServed, why: "the path holds %00"},
+		"a short name elsewhere":                 {spec: smallest, url: "http://web/", from: "other", outcome: explain.NotServed, why: "no ExternalRoute serves web"},
+		"a name that is not exported":            {spec: smallest, url: "http://web.shop/", from: "other", outcome: explain.NotServed, why: "exports it to namespace shop only"},
+		"another port":                           {spec: smallest, url: "http://web:8080/", outcome: explain.NotServed, why: "on port 80, and the request calls port 8080"},
+		"TLS to a port that is HTTP":             {spec: smallest, url: "https://web:80/", outcome: explain.NotServed, why: "cannot read the workload's own TLS"},
+		"a connection to a port that is HTTP":    {spec: smallest, url: "tcp://web:80", outcome: explain.NotServed, why: "takes HTTP requests"},
+		"TLS to a destination's host":            {spec: smallest, url: "https://api.example.com/", outcome: explain.PassedThrough},
+		"plaintext to a destination's host":      {spec: smallest, url: "http://api.example.com/", outcome: explain.NotServed, why: "on port 443 only"},
 		"TLS of a host with TLS for the mesh too": {
 			spec: `{hosts: [web], destinations: [{url: "https://api.example.com", tls: {scope: Host}}]}`,
 			url:  "https://api.example.com/", outcome: explain.NotServed, why: "TLS in TLS",
@@ -206,6 +225,9 @@ func TestOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			request := requestFor(t, c.url)
 			request.Labels = c.labels
+			if c.method != "" {
+				request.Method = c.method
+			}
 			if c.from != "" {
 				request.Namespace = c.from
 			}
@@ -214,6 +236,19 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("%s, because %s", got.Outcome, why)
 			}
 		})
+	}
+}
+
+// Envoy's own headers make an answer uncertain, and it says so.
+func TestHeadersOfEnvoy(t *testing.T) {
+	route := translated(t, `
+hosts: [web]
+destinations: [{url: "https://api.example.com"}]
+rules: [{match: [{headers: {X-Request-Id: {prefix: a}}}]}, {}]
+`)
+	got := explain.Explain(requestFor(t, "http://web/"), []explain.Route{route}, "cluster.local")
+	if got.Rule != "spec.rules[1]" || len(got.Notes) != 1 || !strings.Contains(got.Notes[0], "spec.rules[0] matches header X-Request-Id, which Envoy sets or removes itself") {
+		t.Errorf("%+v", got)
 	}
 }
 

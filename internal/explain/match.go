@@ -56,7 +56,7 @@ func (q *question) failures(m *istio.HTTPMatchRequest) (failures []string) {
 	return failures
 }
 
-// joined are headers of which Envoy makes one line when they repeat.
+// joined are headers of which Envoy makes one line when they repeat, without empty values.
 var joined = strings.Fields("authorization content-type cookie referer via")
 
 // header is the value of a header that a condition is about, with why it fails. Envoy compares with the value of each line, and with all of them joined.
@@ -70,17 +70,16 @@ func (q *question) header(name string, condition *istio.StringMatch) (value, why
 	if name == "cookie" {
 		separator = "; "
 	}
-	all := strings.Join(values, separator)
-	if len(values) > 1 && slices.Contains(joined, name) {
-		values = nil
-		all = strings.Join(slices.DeleteFunc(slices.Clone(q.Headers[name]), func(v string) bool { return v == "" }), separator)
+	candidates := append(slices.Clone(values), strings.Join(values, separator))
+	if slices.Contains(joined, name) {
+		candidates = []string{strings.Join(slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" }), separator)}
 	}
-	for _, value := range append(slices.Clone(values), all) {
+	for _, value = range candidates {
 		if why = mismatch(value, condition); why == "" {
-			return value, "", true
+			break
 		}
 	}
-	return all, why, true
+	return value, why, true
 }
 
 // isEnvoys reports whether Envoy sets, changes or removes a header of requests itself, so that a client does not decide what a rule matches.

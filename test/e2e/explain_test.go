@@ -561,6 +561,9 @@ func (p *pair) elsewhere(clusters map[string]string) string {
 		return ""
 	}
 	own := clusters[o.key]
+	if own == "" && p.scheme() != "http" {
+		return "" // the capture gave the connection another port
+	}
 	if p.Answer.Road.Kind == "EgressGateway" {
 		if own != p.Answer.Road.Cluster {
 			return fmt.Sprintf("it reaches the gateway through cluster %s", own)
