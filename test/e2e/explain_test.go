@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -29,7 +28,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/externalroute/externalroute/test/controlplane"
 	"github.com/externalroute/externalroute/test/e2e/bench"
 )
 
@@ -37,12 +35,12 @@ import (
 const otherNamespace = "other"
 
 // What internal/explain says of random calls to random routes is what Envoy does with them: which rule takes a call, what the upstream sees, and through which
-// clusters it leaves, or that no upstream sees it. EXPLAIN_CALLS draws more calls per route, and EXPLAIN_FROM is the seed of the
-// first one; the routes are those of RANDOM_SEEDS and RANDOM_FROM.
+// clusters it leaves, or that no upstream sees it. EXPLAIN_CALLS draws more calls per route, and EXPLAIN_FROM is the seed of the first one. RANDOM_SEEDS draws
+// more routes, and RANDOM_FROM is the seed of the first one.
 func TestExplain(t *testing.T) {
 	g := egress(t, randomNamespace+"-egress", randomGateway)
 	program := built(t, "./test/random/answers")
-	decoy := &bench.Upstream{Host: "decoy.example.net", Handler: http.HandlerFunc(reports("decoy")), Address: ""}
+	decoy := &bench.Upstream{Host: "decoy.example.net", Handler: reports("decoy")}
 	mesh.Serve(t, decoy)
 	mesh.Serve(t, &bench.Upstream{Host: decoy.Host, Plain: true, Unlisted: true, Address: decoy.Address, Handler: decoy.Handler})
 	counts := map[string]int{}
@@ -59,22 +57,6 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%d calls are %s: too few to say anything", counts[outcome], outcome)
 		}
 	}
-}
-
-// built builds a program of the repository.
-func built(t *testing.T, folder string) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), filepath.Base(folder))
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, folder)
-	repository, err := controlplane.Repository()
-	if err != nil {
-		t.Fatal(err)
-	}
-	build.Dir = repository
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v: %s", folder, err, output)
-	}
-	return program
 }
 
 // pair is a line of test/random/answers: a call, and what internal/explain says of it.
@@ -142,7 +124,7 @@ func (e *explained) compare(t *testing.T, program string, counts map[string]int)
 	begin := time.Now()
 	e.serve(t)
 	e.start(t)
-	pairs := e.pairs(t, program, variable(t, "EXPLAIN_FROM", 0), variable(t, "EXPLAIN_CALLS", 60)*len(e.routes))
+	pairs := e.pairs(t, program, variable(t, "EXPLAIN_FROM", 0), variable(t, "EXPLAIN_CALLS", 150)*len(e.routes))
 	ready := time.Since(begin)
 	work := make(chan *pair)
 	var group sync.WaitGroup

@@ -97,16 +97,7 @@ type randomRoute struct {
 
 func randomRoutes(t *testing.T, from, seeds int, flags ...string) func(yield func(randomRoute) bool) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "cases")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "./test/random/cases")
-	repository, err := controlplane.Repository()
-	if err != nil {
-		t.Fatal(err)
-	}
-	build.Dir = repository
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the generator: %v: %s", err, output)
-	}
+	program := built(t, "./test/random/cases")
 	arguments := append([]string{"-from", strconv.Itoa(from), "-seeds", strconv.Itoa(seeds), "-workers", "1", "-namespace", randomNamespace, "-bare", "-gateway", randomNamespace + "-egress/" + randomGateway}, flags...)
 	command := exec.CommandContext(t.Context(), program, arguments...)
 	command.Stderr = os.Stderr
@@ -138,6 +129,22 @@ func randomRoutes(t *testing.T, from, seeds int, flags ...string) func(yield fun
 			t.Errorf("the generator: %v", err)
 		}
 	}
+}
+
+// built builds a program of the repository.
+func built(t *testing.T, folder string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), filepath.Base(folder))
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, folder)
+	repository, err := controlplane.Repository()
+	if err != nil {
+		t.Fatal(err)
+	}
+	build.Dir = repository
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v: %s", folder, err, output)
+	}
+	return program
 }
 
 // batchOfRoutes are routes that live side by side in one namespace.
@@ -281,13 +288,13 @@ var hasty = sync.OnceValue(func() client.Client {
 
 func forgetGenerated(t *testing.T, namespace string) {
 	t.Helper()
-	for _, kind := range []string{"VirtualService", "Gateway", "DestinationRule", "ServiceEntry", "Sidecar", "Service"} {
+	const istio = "networking.istio.io/v1"
+	for _, of := range [][2]string{
+		{istio, "VirtualService"}, {istio, "Gateway"}, {istio, "DestinationRule"}, {istio, "ServiceEntry"}, {istio, "Sidecar"}, {"telemetry.istio.io/v1", "Telemetry"}, {"v1", "Service"},
+	} {
 		object := &unstructured.Unstructured{}
-		object.SetAPIVersion("networking.istio.io/v1")
-		if kind == "Service" {
-			object.SetAPIVersion("v1")
-		}
-		object.SetKind(kind)
+		object.SetAPIVersion(of[0])
+		object.SetKind(of[1])
 		if err := hasty().DeleteAllOf(context.Background(), object, client.InNamespace(namespace)); err != nil {
 			t.Error(err)
 		}

@@ -1,11 +1,14 @@
 package random_test
 
 import (
+	"net/url"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/test/random"
 )
 
@@ -59,5 +62,31 @@ func TestTheSameSeedIsTheSameRoute(t *testing.T) {
 	}
 	if texts[0] != texts[1] {
 		t.Error("two generators draw different routes")
+	}
+}
+
+// Most callable routes are admitted, and calls of them are the same for the same seed.
+func TestCallables(t *testing.T) {
+	generator, err := random.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []*v1alpha1.ExternalRoute
+	for seed := range 40 {
+		if route, problems := generator.Admit(generator.Callables().Example(seed)); len(problems) == 0 {
+			routes = append(routes, route)
+		}
+	}
+	if len(routes) < 20 {
+		t.Fatalf("%d of 40 callable routes are admitted", len(routes))
+	}
+	for seed := range 200 {
+		first, second := random.Calls(routes, "other").Example(seed), random.Calls(routes, "other").Example(seed)
+		if diff := cmp.Diff(first, second); diff != "" {
+			t.Fatal(diff)
+		}
+		if _, err := url.Parse(first.URL); err != nil {
+			t.Error(err)
+		}
 	}
 }
