@@ -301,6 +301,7 @@ type FaultDelay struct {
 }
 
 // DirectResponse answers requests without a destination.
+// +kubebuilder:validation:XValidation:rule="!has(self.body) || !(self.status in [204, 304])",fieldPath=".body",message="excludes status 204 and 304: HTTP allows no body with them, and clients fail to read the response"
 type DirectResponse struct {
 	// status is the status code, from 200 to 599.
 	// +required

@@ -260,6 +260,11 @@ var responseRules = map[string]rule{
 		with: `rules: [{directResponse: {status: 200}}]`, at: "rules[0].directResponse.body", good: values(times(2048, "ü")),
 		bad: values(times(2049, "ü"), times(1025, "😀")), says: "must be at most 4096 bytes long",
 	},
+	"a status without content has no body": {
+		at: "rules[0]", good: values(parse(`{directResponse: {status: 204}}`), parse(`{directResponse: {status: 205, body: a}}`)),
+		bad:  values(parse(`{directResponse: {status: 204, body: a}}`), parse(`{directResponse: {status: 304, body: a}}`)),
+		path: "rules[0].directResponse.body", says: "excludes status 204 and 304",
+	},
 	"a body is text": {
 		with: `rules: [{directResponse: {status: 200}}]`, at: "rules[0].directResponse.body", good: values("a\tb\r\nc\n", "{\"a\": \"ü\"}",
 			"100%"), bad: values("\x00", "a\x1bb", "\x7f", "\x08", "\x0b", "\x0c", "\x1f"), says: "must be text",
