@@ -178,7 +178,11 @@ func (q *question) kept(route Route, host string) string {
 		return fmt.Sprintf("%s serves %s, and %s", name, host, why)
 	}
 	if port := uint32(translate.PortOf(route.ExternalRoute)); port != q.port { //nolint:gosec // 1..65535 by schema
-		return fmt.Sprintf("%s serves %s on port %d, and the request calls port %d", name, host, port, q.port)
+		why := fmt.Sprintf("%s serves %s on port %d, and the request calls port %d", name, host, port, q.port)
+		if strings.TrimSuffix(q.host, ".") == host && q.URL.Scheme == "http" {
+			why += fmt.Sprintf(": if a Service of the mesh has HTTP on port %d, Envoy can apply the route to the complete name all the same", q.port)
+		}
+		return why
 	}
 	switch scheme := q.URL.Scheme; {
 	case len(meshService(route).Spec.Tcp) > 0:

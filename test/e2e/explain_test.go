@@ -487,6 +487,9 @@ func (p *pair) disagreement() string {
 			return "it is no 404 of Envoy's own"
 		}
 	default:
+		if slices.ContainsFunc(p.Answer.Why, func(why string) bool { return strings.Contains(why, "all the same") }) {
+			return "" // that depends on the rest of the mesh
+		}
 		asItIs := slices.ContainsFunc(p.Answer.Why, func(why string) bool { return strings.Contains(why, "leaves as it is") })
 		if o.seen != nil && (!asItIs || o.seen.Mark != "") {
 			return "an upstream sees it"
@@ -542,17 +545,15 @@ func (p *pair) elsewhere(clusters map[string]string) string {
 	if o.seen == nil || len(p.Answer.Destinations) == 0 {
 		return ""
 	}
-	own := clusters[o.key]
-	if own == "" && p.scheme() != "http" {
-		return "" // the capture gave the connection another port
+	if p.scheme() != "http" {
+		return p.unused(clusters)
 	}
+	own := clusters[o.key]
 	if p.Answer.Road.Kind == "EgressGateway" {
 		if own != p.Answer.Road.Cluster {
 			return fmt.Sprintf("it reaches the gateway through cluster %s", own)
 		}
-		if own = clusters["gateway "+o.key]; p.scheme() != "http" {
-			return "" // the gateway's log does not know the sidecar's client
-		}
+		own = clusters["gateway "+o.key]
 	}
 	for _, d := range p.Answer.Destinations {
 		if d.Cluster == own {
@@ -560,4 +561,15 @@ func (p *pair) elsewhere(clusters map[string]string) string {
 		}
 	}
 	return fmt.Sprintf("it leaves through cluster %s", own)
+}
+
+// unused says that no connection left through a cluster of the answer. Which one did is not known: the capture may give a connection another port.
+func (p *pair) unused(clusters map[string]string) string {
+	first := cmp.Or(p.Answer.Road.Cluster, p.Answer.Destinations[0].Cluster)
+	for _, used := range clusters {
+		if used == first || len(p.Answer.Destinations) > 1 {
+			return ""
+		}
+	}
+	return fmt.Sprintf("no connection leaves through cluster %s", first)
 }
