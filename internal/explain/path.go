@@ -8,7 +8,7 @@ import (
 )
 
 // path is the path that Envoy matches and rewrites: what the client sends, normalized as Istio does by default (BASE). Letters, digits and -._~ are
-// decoded, then dot segments are resolved. All other characters, encoded slashes and doubled slashes stay as they are.
+// decoded, then dot segments are resolved, with or without parameters. All other characters, encoded slashes and doubled slashes stay as they are.
 func (q *question) path() string {
 	path, found := strings.CutPrefix(decodedUnreserved(q.URL.EscapedPath()), "/")
 	if !found {
@@ -17,11 +17,12 @@ func (q *question) path() string {
 	var kept []string
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
-		if segment != "." && segment != ".." {
+		name, _, _ := strings.Cut(segment, ";")
+		if name != "." && name != ".." {
 			kept = append(kept, segment)
 			continue
 		}
-		if segment == ".." {
+		if name == ".." {
 			kept = kept[:max(0, len(kept)-1)]
 		}
 		if i == len(segments)-1 {

@@ -291,7 +291,8 @@ func (e *explained) start(t *testing.T) {
 	}
 	for _, r := range e.routes {
 		for _, object := range r.Generated {
-			if err := hasty().Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object.DeepCopy()), client.FieldOwner("random"), client.ForceOwnership); err != nil {
+			configuration := client.ApplyConfigurationFromUnstructured(object.DeepCopy())
+			if err := hasty().Apply(t.Context(), configuration, client.FieldOwner("random"), client.ForceOwnership); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -290,7 +290,8 @@ func forgetGenerated(t *testing.T, namespace string) {
 	t.Helper()
 	const istio = "networking.istio.io/v1"
 	for _, of := range [][2]string{
-		{istio, "VirtualService"}, {istio, "Gateway"}, {istio, "DestinationRule"}, {istio, "ServiceEntry"}, {istio, "Sidecar"}, {"telemetry.istio.io/v1", "Telemetry"}, {"v1", "Service"},
+		{istio, "VirtualService"}, {istio, "Gateway"}, {istio, "DestinationRule"}, {istio, "ServiceEntry"}, {istio, "Sidecar"},
+		{"telemetry.istio.io/v1", "Telemetry"}, {"v1", "Service"},
 	} {
 		object := &unstructured.Unstructured{}
 		object.SetAPIVersion(of[0])

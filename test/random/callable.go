@@ -164,10 +164,11 @@ func condition(d *drawing, texts, expressions []string) map[string]any {
 
 var (
 	paths           = []string{"/", "/a", "/a/", "/a/b", "/A", "/a%2Fb", "/a%20b", "/a;v=1", "/~a", "/a.b", "/a/b/c", "/b", "/%C3%A9"}
-	pathExpressions = []string{"/a.*", "/[^/]+", "/a/?", "/(a|b)/.*", "(?i)/A", "/a%2[fF].*", `/.+\.txt`, `/\w+`, `/\x25c3.*`, `/[^\x00-\x7f]+`, `/[[:alpha:]/]+`, "^/b$", "/a|/b"}
-	methods         = []string{"GET", "POST", "PUT", "P"}
-	names           = strings.Fields(`x-tier x-tier x-tier x-tier x-tier X-Tier X-Tier cookie cookie cookie accept authorization content-type referer origin via cache-control
-		accept-language x-custom range if-match if-none-match content-encoding access-control-request-method pragma traceparent grpc-timeout forwarded`)
+	pathExpressions = []string{"/a.*", "/[^/]+", "/a/?", "/(a|b)/.*", "(?i)/A", "/a%2[fF].*", `/.+\.txt`, `/\w+`,
+		`/\x25c3.*`, `/[^\x00-\x7f]+`, `/[[:alpha:]/]+`, "^/b$", "/a|/b"}
+	methods = []string{"GET", "POST", "PUT", "P"}
+	names   = strings.Fields(`x-tier x-tier x-tier x-tier x-tier X-Tier X-Tier cookie cookie cookie accept authorization content-type referer origin via
+		cache-control accept-language x-custom range if-match if-none-match content-encoding access-control-request-method pragma traceparent grpc-timeout forwarded`)
 	values = []string{"gold", "go", "Gold", "a%20b", "a b", "1", "gold,silver"}
 
 	valueExpressions = []string{"g.*", "gold|silver", ".*,silver", "(?i)GOLD", `\d+`, `[\xc3]\xa9.?`, `a[ +%].*`, ".+", ".*"}

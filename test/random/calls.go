@@ -173,8 +173,8 @@ func near(d *drawing, path string) string {
 			path = anotherWay(d, path, min(i, len(path)-1))
 			continue
 		}
-		added := d.one("/", "/.", "/..", "/./", "/../", "//", "/%2e%2e", "/%2E/", "\\", "%2F", "%5c", "%00", "%0a", "x", ".txt", ";", "é", "%C3%A9", "%c3%a9", "+", "%20", "\"", "|", "^", "~", "%7E",
-			"%7e", "%41", "%zz", "'", "[", "{", "`", "<", "..", ".")
+		added := d.one("/", "/.", "/..", "/./", "/../", "//", "/%2e%2e", "/%2E/", "/..;", "/..;/", "/..;x", "/..;x/", "/.;", "/.;x/y", "\\", "%2F", "%5c", "%00",
+			"%0a", "x", ".txt", ";", "é", "%C3%A9", "%c3%a9", "+", "%20", "\"", "|", "^", "~", "%7E", "%7e", "%41", "%zz", "'", "[", "{", "`", "<", "..", ".")
 		path = nearly(d, 6, path+added, path[:i]+added+path[i:], added+path)
 	}
 	return path
@@ -204,7 +204,8 @@ func queryNear(d *drawing, conditions map[string]v1alpha1.StringMatch) string {
 		if value = strings.NewReplacer("#", "%23", " ", "+").Replace(value); !printable(value) {
 			value = url.QueryEscape(value)
 		}
-		pairs = append(pairs, nearly(d, 3, name+"="+value, name, name+"="+value+"x", strings.ToUpper(name)+"="+value, name+"=a&"+name+"="+value, name+"="+value+"&"+name+"=a"))
+		pairs = append(pairs, nearly(d, 3, name+"="+value, name, name+"="+value+"x",
+			strings.ToUpper(name)+"="+value, name+"=a&"+name+"="+value, name+"="+value+"&"+name+"=a"))
 	}
 	for d.chance(3) {
 		pairs = append(pairs, d.one("", "z", "q=1", "=", "a=b=c", "q=%67o", "é=1", "x?y", "/../", "%zz"))
