@@ -58,7 +58,7 @@ func (q *question) failures(m *istio.HTTPMatchRequest) (failures []string) {
 
 // joined are headers of which Envoy makes one line when they repeat, without empty values.
 var joined = strings.Fields(`accept accept-encoding access-control-request-headers access-control-request-method authorization cache-control
-	content-encoding content-type grpc-timeout if-match if-modified-since if-none-match if-range if-unmodified-since origin pragma range referer via`)
+	content-encoding content-type grpc-timeout if-match if-modified-since if-none-match if-range if-unmodified-since origin pragma referer via`)
 
 // header is the value of a header that a condition is about, with why it fails. Envoy compares with the value of each line, and with all of them joined.
 func (q *question) header(name string, condition *istio.StringMatch) (value, why string, exists bool) {

@@ -8,21 +8,24 @@ import (
 )
 
 // path is the path that Envoy matches and rewrites: what the client sends, normalized as Istio does by default (BASE). Letters, digits and -._~ are
-// decoded, then dot segments are resolved, with or without parameters. All other characters, encoded slashes and doubled slashes stay as they are.
+// decoded, then dot segments are resolved, those with parameters if their dots are not encoded. All other characters, encoded slashes and doubled slashes stay as they are.
 func (q *question) path() string {
-	path, found := strings.CutPrefix(decodedUnreserved(q.URL.EscapedPath()), "/")
+	path, found := strings.CutPrefix(q.URL.EscapedPath(), "/")
 	if !found {
 		return "/"
 	}
 	var kept []string
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
-		name, _, _ := strings.Cut(segment, ";")
-		if name != "." && name != ".." {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+			segment = name
+		}
+		segment = decodedUnreserved(segment)
+		if segment != "." && segment != ".." {
 			kept = append(kept, segment)
 			continue
 		}
-		if name == ".." {
+		if segment == ".." {
 			kept = kept[:max(0, len(kept)-1)]
 		}
 		if i == len(segments)-1 {
@@ -63,7 +66,7 @@ func (q *question) malformed() string {
 		return fmt.Sprintf("Envoy answers 400, because it does not know the method %q: methods are upper-case", q.Method)
 	case strings.ContainsFunc(q.URL.RawQuery, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "Envoy answers 400, because the query holds a space or a character that is not printable ASCII: percent-encode it"
-	case strings.Contains(q.URL.EscapedPath(), "%00"):
+	case strings.Contains(q.path(), "%00"):
 		return "Envoy answers 400, because the path holds %00: remove it"
 	}
 	return ""
