@@ -359,7 +359,26 @@ func (i *importer) handOver() {
 			continue
 		}
 		first.Replaces = append(first.Replaces, object)
+		if rule, is := object.(*networkingv1.DestinationRule); is {
+			for _, s := range rule.Spec.Subsets {
+				if !i.usesSubset(rule, s.Name) {
+					first.Notes = append(first.Notes, fmt.Sprintf("no VirtualService of the input uses subset %s of %s, and no route has it", s.Name, key))
+				}
+			}
+		}
 	}
+}
+
+// usesSubset reports whether a VirtualService sends requests to a subset of a rule.
+func (s *set) usesSubset(rule *networkingv1.DestinationRule, subset string) bool {
+	to := func(d *istio.Destination) bool { return d.GetHost() == rule.Spec.Host && d.GetSubset() == subset }
+	return slices.ContainsFunc(s.virtualServices, func(v *networkingv1.VirtualService) bool {
+		return slices.ContainsFunc(v.Spec.Http, func(h *istio.HTTPRoute) bool {
+			return slices.ContainsFunc(h.Route, func(r *istio.HTTPRouteDestination) bool { return to(r.Destination) })
+		}) || slices.ContainsFunc(v.Spec.Tcp, func(t *istio.TCPRoute) bool {
+			return slices.ContainsFunc(t.Route, func(r *istio.RouteDestination) bool { return to(r.Destination) })
+		})
+	})
 }
 
 // mesh are the facts that a translation of a route of the namespace needs.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
@@ -89,6 +90,19 @@ var (
 
 // nameless are the specs of objects without the names that only tie them to each other.
 func nameless(t *rapid.T, objects translate.Objects) []string {
+	used := map[string]bool{} // a subset that no rule uses means nothing
+	for _, v := range translate.Of[*networkingv1.VirtualService](objects) {
+		for _, http := range v.Spec.Http {
+			for _, to := range http.Route {
+				used[to.Destination.Subset] = true
+			}
+		}
+		for _, tcp := range v.Spec.Tcp {
+			for _, to := range tcp.Route {
+				used[to.Destination.Subset] = true
+			}
+		}
+	}
 	var texts []string
 	for _, item := range objects {
 		spec := any(item.Object)
@@ -96,7 +110,9 @@ func nameless(t *rapid.T, objects translate.Objects) []string {
 		case *networkingv1.ServiceEntry:
 			spec = &o.Spec
 		case *networkingv1.DestinationRule:
-			spec = &o.Spec
+			rule := o.DeepCopy()
+			rule.Spec.Subsets = slices.DeleteFunc(rule.Spec.Subsets, func(s *istio.Subset) bool { return !used[s.Name] })
+			spec = &rule.Spec
 		case *networkingv1.VirtualService:
 			v := o.DeepCopy()
 			for _, http := range v.Spec.Http { // the order and the case of removed headers mean nothing
