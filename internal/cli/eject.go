@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -49,44 +48,13 @@ func newEject(e environment) *cobra.Command {
 }
 
 func (j *eject) run(ctx context.Context, names []string) error {
-	manifests, err := j.read()
-	if err != nil {
-		return err
-	}
-	routes, err := j.chosen(ofKind(manifests, routeKind), names)
-	if err != nil {
-		return err
-	}
-	w, err := j.world(manifests)
-	if err != nil {
-		return err
-	}
-	var mistakes []error
-	for _, m := range ofKind(manifests, policyKind) {
-		if refusal := w.admitPolicy(ctx, m); refusal != nil {
-			mistakes = append(mistakes, refused(m, refusal))
-		}
-	}
 	printer := &printers.YAMLPrinter{}
-	for _, m := range routes {
+	return j.eachTranslation(ctx, names, func(m manifest, t *translate.Translation) error {
 		if why := unready(m); why != "" && !j.local() {
-			mistakes = append(mistakes, fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), why))
-			continue
+			return fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), why)
 		}
-		route, refusal := w.admit(ctx, m)
-		var translation *translate.Translation
-		if refusal == nil {
-			translation, refusal = w.translate(route)
-		}
-		if refusal != nil {
-			mistakes = append(mistakes, refused(m, refusal))
-			continue
-		}
-		if err := j.print(printer, translation.Objects); err != nil {
-			return err
-		}
-	}
-	return errors.Join(mistakes...)
+		return j.print(printer, t.Objects)
+	})
 }
 
 // unready is the reason for which a route of a cluster is not ready, empty if it is.

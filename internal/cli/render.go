@@ -55,15 +55,21 @@ func newRender(e environment) *cobra.Command {
 }
 
 func (r *render) run(ctx context.Context, names []string) error {
-	manifests, err := r.read()
+	printer := &printers.YAMLPrinter{}
+	return r.eachTranslation(ctx, names, func(_ manifest, t *translate.Translation) error { return printObjects(printer, t.Objects, r.Out) })
+}
+
+// eachTranslation calls a function with what each chosen route becomes, and returns what is wrong with the others.
+func (i *input) eachTranslation(ctx context.Context, names []string, do func(manifest, *translate.Translation) error) error {
+	manifests, err := i.read()
 	if err != nil {
 		return err
 	}
-	routes, err := r.chosen(ofKind(manifests, routeKind), names)
+	routes, err := i.chosen(ofKind(manifests, routeKind), names)
 	if err != nil {
 		return err
 	}
-	w, err := r.world(manifests)
+	w, err := i.world(manifests)
 	if err != nil {
 		return err
 	}
@@ -73,7 +79,6 @@ func (r *render) run(ctx context.Context, names []string) error {
 			mistakes = append(mistakes, refused(m, refusal))
 		}
 	}
-	printer := &printers.YAMLPrinter{}
 	for _, m := range routes {
 		route, refusal := w.admit(ctx, m)
 		var translation *translate.Translation
@@ -84,9 +89,7 @@ func (r *render) run(ctx context.Context, names []string) error {
 			mistakes = append(mistakes, refused(m, refusal))
 			continue
 		}
-		if err := printObjects(printer, translation.Objects, r.Out); err != nil {
-			return err
-		}
+		mistakes = append(mistakes, do(m, translation))
 	}
 	return errors.Join(mistakes...)
 }
