@@ -8,18 +8,11 @@ import (
 )
 
 // path is the path that Envoy matches and rewrites: what the client sends, normalized as Istio does by default (BASE). Letters, digits and -._~ are
-// decoded, then dot segments are resolved, those with parameters if their dots are not encoded. All other characters, encoded slashes and doubled slashes stay as they are.
+// decoded, then dot segments are resolved. All other characters, encoded slashes and doubled slashes stay as they are.
 func (q *question) path() string {
-	path, found := strings.CutPrefix(q.URL.EscapedPath(), "/")
-	if !found {
-		return "/"
-	}
 	var kept []string
-	segments := strings.Split(path, "/")
+	segments := q.segments()
 	for i, segment := range segments {
-		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
-			segment = name
-		}
 		segment = decodedUnreserved(segment)
 		if segment != "." && segment != ".." {
 			kept = append(kept, segment)
@@ -33,6 +26,17 @@ func (q *question) path() string {
 		}
 	}
 	return "/" + strings.Join(kept, "/")
+}
+
+// segments are those of the path as the client sends it, except the parameters of dot segments, which Envoy removes first.
+func (q *question) segments() []string {
+	segments := strings.Split(strings.TrimPrefix(q.URL.EscapedPath(), "/"), "/")
+	for i, segment := range segments {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+			segments[i] = name
+		}
+	}
+	return segments
 }
 
 // decodedUnreserved decodes the characters that RFC 3986 calls unreserved.
@@ -66,7 +70,7 @@ func (q *question) malformed() string {
 		return fmt.Sprintf("Envoy answers 400, because it does not know the method %q: methods are upper-case", q.Method)
 	case strings.ContainsFunc(q.URL.RawQuery, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "Envoy answers 400, because the query holds a space or a character that is not printable ASCII: percent-encode it"
-	case strings.Contains(q.path(), "%00"):
+	case slices.ContainsFunc(q.segments(), func(segment string) bool { return strings.Contains(segment, "%00") }):
 		return "Envoy answers 400, because the path holds %00: remove it"
 	}
 	return ""
