@@ -79,7 +79,8 @@ func itemsOf(list any) (items []map[string]any) {
 func callable(d *drawing, rule map[string]any, mark string) {
 	remove(rule, "timeout", "retries", "headers")
 	if fault, is := rule["fault"].(map[string]any); is {
-		if delete(fault, "delay"); len(fault) == 0 {
+		delete(fault, "delay")
+		if len(fault) == 0 {
 			delete(rule, "fault")
 		}
 	}
@@ -164,8 +165,10 @@ func condition(d *drawing, texts, expressions []string) map[string]any {
 
 var (
 	paths           = []string{"/", "/a", "/a/", "/a/b", "/A", "/a%2Fb", "/a%20b", "/a;v=1", "/~a", "/a.b", "/a/b/c", "/b", "/%C3%A9"}
-	pathExpressions = []string{"/a.*", "/[^/]+", "/a/?", "/(a|b)/.*", "(?i)/A", "/a%2[fF].*", `/.+\.txt`, `/\w+`,
-		`/\x25c3.*`, `/[^\x00-\x7f]+`, `/[[:alpha:]/]+`, "^/b$", "/a|/b"}
+	pathExpressions = []string{
+		"/a.*", "/[^/]+", "/a/?", "/(a|b)/.*", "(?i)/A", "/a%2[fF].*", `/.+\.txt`, `/\w+`,
+		`/\x25c3.*`, `/[^\x00-\x7f]+`, `/[[:alpha:]/]+`, "^/b$", "/a|/b",
+	}
 	methods = []string{"GET", "POST", "PUT", "P"}
 	names   = strings.Fields(`x-tier x-tier x-tier x-tier x-tier X-Tier X-Tier cookie cookie cookie accept authorization content-type referer origin via
 		cache-control accept-language x-custom range if-match if-none-match content-encoding access-control-request-method pragma traceparent grpc-timeout forwarded`)
@@ -174,7 +177,13 @@ var (
 	valueExpressions = []string{"g.*", "gold|silver", ".*,silver", "(?i)GOLD", `\d+`, `[\xc3]\xa9.?`, `a[ +%].*`, ".+", ".*"}
 
 	replacements = []map[string]any{
-		{"match": "^/a/(.*)$", "rewrite": `/\1`}, {"match": "a", "rewrite": "bb"}, {"match": `/(\w)`, "rewrite": `\0\1`}, {"match": "/x*", "rewrite": "/-"},
-		{"match": "%..", "rewrite": "/"}, {"match": "(?i)A|$", "rewrite": "$1"}, {"match": `\b`, "rewrite": `\\`}, {"match": "b*$", "rewrite": "/y"},
+		{"match": "^/a/(.*)$", "rewrite": `/\1`},
+		{"match": "a", "rewrite": "bb"},
+		{"match": `/(\w)`, "rewrite": `\0\1`},
+		{"match": "/x*", "rewrite": "/-"},
+		{"match": "%..", "rewrite": "/"},
+		{"match": "(?i)A|$", "rewrite": "$1"},
+		{"match": `\b`, "rewrite": `\\`},
+		{"match": "b*$", "rewrite": "/y"},
 	}
 )

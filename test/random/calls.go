@@ -169,7 +169,7 @@ func printable(text string) bool {
 func near(d *drawing, path string) string {
 	for d.chance(6) {
 		i := d.below(len(path) + 1)
-		if len(path) > 0 && d.chance(8) {
+		if path != "" && d.chance(8) {
 			path = anotherWay(d, path, min(i, len(path)-1))
 			continue
 		}
@@ -244,7 +244,7 @@ func meetingRegex(d *drawing, r *syntax.Regexp) string {
 		}
 		return out.String()
 	}
-	switch r.Op {
+	switch r.Op { //nolint:exhaustive // the others match nothing that a text must have
 	case syntax.OpLiteral:
 		text := string(r.Rune)
 		if r.Flags&syntax.FoldCase != 0 {
