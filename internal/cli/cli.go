@@ -3,6 +3,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -53,8 +54,8 @@ func quick(config *rest.Config) *rest.Config {
 type usage struct{ error }
 
 func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usage{err}
+	if len(args) > 0 {
+		return usage{fmt.Errorf("%s takes no arguments, and got %q: name files with -f", cmd.Name(), args[0])}
 	}
 	return nil
 }

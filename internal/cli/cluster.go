@@ -52,6 +52,11 @@ type gap struct {
 	err    error
 }
 
+// covers reports whether the objects of a resource in a namespace are among what was not read.
+func (g gap) covers(resource, namespace string) bool {
+	return g.resource == resource && (g.readIn == "" || g.readIn != namespace)
+}
+
 // warn says what was not read. A user of one namespace lacks many resources of the others, in one line.
 func (i *input) warn(gaps []gap) {
 	var elsewhere []string
@@ -97,15 +102,23 @@ var (
 	errNoCluster    = errors.New("no kubeconfig names a cluster: set KUBECONFIG or --kubeconfig, or read files with -f or -k")
 )
 
-// checkCluster finds out whether the flags and the kubeconfig name a cluster that has routes. Without any, client-go asks localhost:8080.
-func (i *input) checkCluster() error {
-	raw, err := i.config.ToRawKubeConfigLoader().RawConfig()
+// checkConfig finds out whether the flags and the kubeconfig name a cluster. Without any, client-go asks localhost:8080.
+func (e environment) checkConfig() error {
+	raw, err := e.config.ToRawKubeConfigLoader().RawConfig()
 	if err != nil {
 		return err
 	}
 	inPod := os.Getenv("KUBERNETES_SERVICE_HOST") != ""
-	if len(raw.Clusters) == 0 && *i.config.APIServer == "" && !inPod {
+	if len(raw.Clusters) == 0 && *e.config.APIServer == "" && !inPod {
 		return errNoCluster
+	}
+	return nil
+}
+
+// checkCluster finds out whether there is a cluster, and whether it has routes.
+func (i *input) checkCluster() error {
+	if err := i.checkConfig(); err != nil {
+		return err
 	}
 	served, err := i.serves(routeResource)
 	if err == nil && !served {

@@ -238,6 +238,9 @@ func (c *creator) judge(ctx context.Context, created *unstructured.Unstructured,
 
 // create sends the route with the user's own rights.
 func (c *creator) create(ctx context.Context, route *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error) {
+	if err := c.checkConfig(); err != nil {
+		return nil, err
+	}
 	config, err := c.config.ToRESTConfig()
 	if err != nil {
 		return nil, err

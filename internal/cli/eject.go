@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/printers"
@@ -17,7 +20,7 @@ const ejectLong = `Print ExternalRoutes as plain Istio objects: without owner re
 The objects have the names of the generated ones. To leave the operator, delete the route with --cascade=orphan, which leaves its objects alone, and apply what
 eject has printed. No request is lost, since no object changes.
 
-With a NAME, the route is that of the cluster, and must be ready: an object that is about to move would change. Services that the route uses and did not
+Without -f and -k, the routes are those of the cluster, and must be ready: an object that is about to move would change. Services that a route uses and did not
 create are not printed.
 
 Exits with 1 when a route is refused or not ready, and with 2 for wrong flags.`
@@ -50,26 +53,33 @@ func newEject(e environment) *cobra.Command {
 func (j *eject) run(ctx context.Context, names []string) error {
 	printer := &printers.YAMLPrinter{}
 	return j.eachTranslation(ctx, names, func(m manifest, t *translate.Translation) error {
-		if why := unready(m); why != "" && !j.local() {
-			return fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), why)
+		if !j.local() {
+			if err := j.settled(m); err != nil {
+				return err
+			}
 		}
 		return j.print(printer, t.Objects)
 	})
 }
 
-// unready is the reason for which a route of a cluster is not ready, empty if it is.
-func unready(m manifest) string {
-	conditions, _, _ := unstructured.NestedSlice(m.Object, "status", "conditions")
-	for _, each := range conditions {
-		condition, _ := each.(map[string]any)
-		if condition["type"] == v1alpha1.ConditionReady {
-			if condition["status"] == "True" {
-				return ""
-			}
-			return fmt.Sprint(condition["reason"])
-		}
+// settled is an error if the objects of a route of a cluster may not be those that its spec asks for.
+func (j *eject) settled(m manifest) error {
+	route, err := summaryOf(m)
+	if err != nil {
+		return err
 	}
-	return v1alpha1.ReasonPending
+	switch route.State {
+	case status.CurrentStatus:
+	case status.TerminatingStatus:
+		return fmt.Errorf("ExternalRoute %s/%s is being deleted, and its objects with it", m.GetNamespace(), m.GetName())
+	default:
+		return fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), cmp.Or(route.Reason, v1alpha1.ReasonPending))
+	}
+	if slices.ContainsFunc(j.gaps, func(g gap) bool { return g.covers(serviceResource, m.GetNamespace()) }) {
+		return fmt.Errorf("ExternalRoute %s/%s: the Services of its namespace were not read, so eject does not know which of them are yours: get the right to list them",
+			m.GetNamespace(), m.GetName())
+	}
+	return nil
 }
 
 // print prints objects as a user could have written them.

@@ -103,7 +103,11 @@ func (i *importCommand) run(ctx context.Context) error {
 	}
 	objects, unread := typedObjects(manifests)
 	if len(objects)+len(unread) == 0 {
-		return errors.New("the input holds no ServiceEntry, VirtualService or DestinationRule")
+		where := "the input"
+		if !i.local() {
+			where = "namespace " + i.namespace
+		}
+		return fmt.Errorf("%s holds no ServiceEntry, VirtualService or DestinationRule of yours", where)
 	}
 	result := importer.Import(objects, importer.Options{
 		ClusterDomain: i.clusterDomain,
@@ -136,6 +140,9 @@ func (i *importCommand) run(ctx context.Context) error {
 func (i *importCommand) old() (manifests []manifest, err error) {
 	if i.local() {
 		return i.readFiles()
+	}
+	if err := i.checkConfig(); err != nil {
+		return nil, err
 	}
 	for _, name := range []string{
 		"services", "serviceentries." + istioGroup, "destinationrules." + istioGroup, "virtualservices." + istioGroup, "gateways." + istioGroup,
