@@ -34,11 +34,13 @@ import (
 // otherNamespace is one without routes. Random routes export to it by this name.
 const otherNamespace = "other"
 
+const explainedGateway = "explained"
+
 // What internal/explain says of random calls to random routes is what Envoy does with them: which rule takes a call, what the upstream sees, and through which
 // clusters it leaves, or that no upstream sees it. EXPLAIN_CALLS draws more calls per route, and EXPLAIN_FROM is the seed of the first one. RANDOM_SEEDS draws
 // more routes, and RANDOM_FROM is the seed of the first one.
 func TestExplain(t *testing.T) {
-	g := egress(t, randomNamespace+"-egress", randomGateway)
+	g := egress(t, randomNamespace+"-egress", explainedGateway)
 	program := built(t, "./test/random/answers")
 	decoy := &bench.Upstream{Host: "decoy.example.net", Handler: reports("decoy")}
 	mesh.Serve(t, decoy)
@@ -50,7 +52,7 @@ func TestExplain(t *testing.T) {
 			e := &explained{batchOfRoutes: b, decoy: decoy}
 			e.compare(t, program, counts)
 		})
-	}, "-callable")
+	}, "-callable", "-gateway", g.Namespace+"/"+g.Name)
 	t.Logf("compared %v", counts)
 	for _, outcome := range []string{"Forwarded", "Answered", "NoRule", "NotServed", "PassedThrough"} {
 		if counts[outcome] < 20 {
@@ -332,7 +334,7 @@ func (e *explained) pairs(t *testing.T, program string, from, calls int) (pairs 
 		routes = append(routes, r.Route)
 	}
 	input, err := json.Marshal(map[string]any{
-		"routes": routes, "gateway": randomNamespace + "-egress/" + randomGateway, "labels": e.labels, "other": otherNamespace, "from": from, "calls": calls,
+		"routes": routes, "gateway": e.gateway.Namespace + "/" + e.gateway.Name, "labels": e.labels, "other": otherNamespace, "from": from, "calls": calls,
 	})
 	if err != nil {
 		t.Fatal(err)

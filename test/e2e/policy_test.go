@@ -98,10 +98,8 @@ func TestPolicyMovesANamespaceToTheGateway(t *testing.T) {
 				return
 			}
 			kept(t, app, web, passed)
-			for _, address := range []string{web.Address, passed.Address} {
-				app.Hangup()
-				logged(t, step.to, address)
-			}
+			app.Hangup()
+			loggedEach(t, step.to, web.Address, passed.Address)
 		})
 	}
 	encrypted(t, web, passed)
