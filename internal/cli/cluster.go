@@ -27,10 +27,10 @@ var resources = []string{
 	"externalroutepolicies.networking.externalroute.io",
 	namespaceResource,
 	serviceResource,
-	"serviceentries.networking.istio.io",
-	"destinationrules.networking.istio.io",
-	"virtualservices.networking.istio.io",
-	"gateways.networking.istio.io",
+	generatedResources["ServiceEntry"],
+	generatedResources["DestinationRule"],
+	generatedResources["VirtualService"],
+	generatedResources["Gateway"],
 	"httproutes.gateway.networking.k8s.io",
 	waypointResource,
 	"xbackends.gateway.networking.x-k8s.io",
@@ -43,6 +43,15 @@ const (
 	// A waypoint is a Gateway of the Gateway API.
 	waypointResource = "gateways.gateway.networking.k8s.io"
 )
+
+// generatedResources are those of the generated objects, by kind.
+var generatedResources = map[string]string{
+	"Service":         serviceResource,
+	"ServiceEntry":    "serviceentries.networking.istio.io",
+	"DestinationRule": "destinationrules.networking.istio.io",
+	"VirtualService":  "virtualservices.networking.istio.io",
+	"Gateway":         "gateways.networking.istio.io",
+}
 
 // gap is what the commands did not see of the cluster.
 type gap struct {

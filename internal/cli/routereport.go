@@ -122,13 +122,11 @@ func (r *reporter) objectsOf(j *judged) (all []relative) {
 	wanted, owned := objects{}, r.world.owned[j.GetUID()]
 	kept := j.translation == nil || !accepts(j.manifest)
 	if !kept {
-		for _, item := range j.translation.Objects {
-			wanted[translate.KeyOf(item)] = item.Object
-		}
+		wanted = wantedBy(j.translation)
 	}
 	for _, object := range sorted(owned.and(wanted)) {
 		key := translate.KeyOf(object)
-		is := stateOf(wanted[key], owned[key])
+		is := r.world.stateOf(key, wanted[key], owned[key])
 		if kept {
 			is = stateKept
 		}

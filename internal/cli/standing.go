@@ -64,7 +64,7 @@ func liveRevision(ctx context.Context, i *input, manifests []manifest, otherwise
 		case j.refusal != nil || j.route.Spec.Suspend || !accepts(j.manifest):
 			live.standing, live.remarks = owned.bare(), notAccepted(j.manifest)
 		default:
-			live.remarks = drift(j.translation, owned)
+			live.remarks = w.drift(j.translation, owned)
 		}
 		r.routes[types.NamespacedName{Namespace: j.GetNamespace(), Name: j.GetName()}] = live
 	}
@@ -102,19 +102,25 @@ func (o objects) and(others objects) objects {
 	return all
 }
 
-// drift says which objects are not as the spec asks.
-func drift(translation *translate.Translation, owned objects) (all []string) {
-	wanted := objects{}
-	for _, item := range translation.Objects {
-		wanted[translate.KeyOf(item)] = item.Object
-	}
+// drift says which objects are not as the spec asks, as far as they were read.
+func (w *world) drift(translation *translate.Translation, owned objects) (all []string) {
+	wanted := wantedBy(translation)
 	for _, object := range sorted(wanted.and(owned)) {
 		key := translate.KeyOf(object)
-		if state := stateOf(wanted[key], owned[key]); state != statePresent {
+		if state := w.stateOf(key, wanted[key], owned[key]); state != statePresent && state != stateUnread {
 			all = append(all, fmt.Sprintf("%s is %s in the cluster, and the operator repairs that, with or without this change", key, state))
 		}
 	}
 	return all
+}
+
+// wantedBy are the objects of a translation.
+func wantedBy(translation *translate.Translation) objects {
+	wanted := objects{}
+	for _, item := range translation.Objects {
+		wanted[translate.KeyOf(item)] = item.Object
+	}
+	return wanted
 }
 
 // state is how an object of the cluster compares with what the spec asks for.
@@ -130,8 +136,11 @@ const (
 	stateUnread state = "not read"
 )
 
-func stateOf(want, live translate.Object) state {
+// stateOf compares an object with what the spec asks for.
+func (w *world) stateOf(key translate.Key, want, live translate.Object) state {
 	switch {
+	case live == nil && w.unread(generatedResources[key.Kind], key.Namespace):
+		return stateUnread
 	case live == nil:
 		return stateMissing
 	case want == nil:

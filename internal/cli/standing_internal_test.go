@@ -29,10 +29,33 @@ func TestDrift(t *testing.T) {
 	}
 	const suffix = " in the cluster, and the operator repairs that, with or without this change"
 	var got []string
-	for _, line := range drift(wanted, owned) {
+	for _, line := range (&world{}).drift(wanted, owned) {
 		got = append(got, strings.TrimSuffix(line, suffix))
 	}
 	if diff := cmp.Diff([]string{"Service changed is different", "Service deleted is missing", "Service old is left over"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What the user may not read is neither missing nor mentioned.
+func TestUnreadObjects(t *testing.T) {
+	wanted := &translate.Translation{}
+	for _, kind := range translate.Kinds {
+		object := kind.New()
+		object.SetNamespace("shop")
+		object.SetName("web")
+		wanted.Objects = append(wanted.Objects, translate.Item{Object: object})
+	}
+	w := &world{}
+	for _, resource := range generatedResources {
+		w.gaps = append(w.gaps, gap{resource: resource, readIn: "other"})
+	}
+	for _, item := range wanted.Objects {
+		if key := translate.KeyOf(item); w.stateOf(key, item.Object, nil) != stateUnread {
+			t.Errorf("%s is %s", key, w.stateOf(key, item.Object, nil))
+		}
+	}
+	if got := w.drift(wanted, objects{}); len(got) > 0 {
+		t.Errorf("drift is %q", got)
 	}
 }
