@@ -81,9 +81,14 @@ func (i *input) about(namespace string) bool {
 	return i.local() || i.everywhere || namespace == i.namespace
 }
 
+// concerned are the routes of the namespaces that the command is about.
+func (i *input) concerned(routes []manifest) []manifest {
+	return slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.about(m.GetNamespace()) })
+}
+
 // chosen are the routes that the command is about: those with the names, or all without names.
 func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
-	routes = slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.about(m.GetNamespace()) })
+	routes = i.concerned(routes)
 	where := i.nothing()
 	if len(routes) == 0 {
 		return nil, errors.New(where)

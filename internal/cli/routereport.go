@@ -236,13 +236,18 @@ func (r *reporter) policiesOf(route *v1alpha1.ExternalRoute) (all []relative) {
 	return all
 }
 
-// reports are those of the chosen routes.
+// reports are those of the chosen routes. Without names, there may be none.
 func (i *input) reports(ctx context.Context, names []string) ([]routeReport, error) {
 	manifests, err := i.read()
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := i.chosen(ofKind(manifests, routeKind), names)
+	routes := i.concerned(ofKind(manifests, routeKind))
+	if len(routes)+len(names) == 0 {
+		fmt.Fprintln(i.ErrOut, i.nothing())
+		return []routeReport{}, nil
+	}
+	chosen, err := i.chosen(routes, names)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func newTree(e environment) *cobra.Command {
 
 func (i *input) tree(ctx context.Context, names []string) error {
 	reports, err := i.reports(ctx, names)
-	if err != nil {
+	if err != nil || len(reports) == 0 {
 		return err
 	}
 	w := printers.GetNewTabWriter(i.Out)
