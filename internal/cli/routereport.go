@@ -55,8 +55,7 @@ func (r routeReport) headline() string {
 	words := map[status.Status]string{
 		status.CurrentStatus: "is ready", status.FailedStatus: "is not ready, and a person must act", status.TerminatingStatus: "is being deleted",
 	}
-	verb, reason := cmp.Or(words[r.State], "is not ready yet"), cmp.Or(r.Reason, "the operator has not seen it")
-	return fmt.Sprintf("ExternalRoute %s/%s %s (%s)", r.Namespace, r.Name, verb, reason)
+	return fmt.Sprintf("ExternalRoute %s/%s %s (%s)", r.Namespace, r.Name, cmp.Or(words[r.State], "is not ready yet"), r.Reason)
 }
 
 // summaryOf is what the route itself says.
@@ -69,10 +68,12 @@ func summaryOf(m manifest) (routeReport, error) {
 	r := routeReport{
 		Namespace: m.GetNamespace(), Name: m.GetName(), State: said.Status, Conditions: now.Conditions, Hosts: now.Hosts, Created: m.GetCreationTimestamp(),
 	}
-	if c := meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionReady); c != nil {
-		r.Reason = c.Reason
-	} else {
+	c := meta.FindStatusCondition(now.Conditions, v1alpha1.ConditionReady)
+	if c == nil {
 		r.State = status.InProgressStatus // kstatus takes an object without conditions for a ready one
+	}
+	if r.Reason = v1alpha1.ReasonPending; c != nil && !unseen(m) {
+		r.Reason = c.Reason
 	}
 	return r, nil
 }
@@ -99,8 +100,8 @@ func (r *reporter) report(j *judged) (routeReport, error) {
 // problemsOf are what is in the way of a route. The operator has the last word on whether there is anything, and the commands know the fields.
 func problemsOf(j *judged) (problems []string) {
 	now := statusOf(j.manifest)
-	if now.ObservedGeneration != j.GetGeneration() {
-		problems = append(problems, "the operator has not seen the present spec yet: check that it runs if this stays")
+	if unseen(j.manifest) {
+		problems = append(problems, notSeen)
 	}
 	for _, c := range now.Conditions {
 		if c.Status != metav1.ConditionFalse || c.Type == v1alpha1.ConditionReady || c.Reason == v1alpha1.ReasonNotAccepted {
@@ -273,9 +274,9 @@ func (i *input) reports(ctx context.Context, names []string) ([]routeReport, err
 	return reports, nil
 }
 
-// age is how old an object is, as kubectl prints it.
+// age is how old an object is, as kubectl prints it. The conditions of a route that the operator has not seen have no age: the schema dates them 1970.
 func age(created metav1.Time) string {
-	if created.IsZero() {
+	if created.Unix() <= 0 {
 		return ""
 	}
 	return duration.HumanDuration(time.Since(created.Time))

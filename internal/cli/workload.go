@@ -261,8 +261,8 @@ func refusalOf(accepted *metav1.Condition) *translate.Refusal {
 func said(route *explain.Route, m manifest, stands bool) {
 	status := statusOf(m)
 	note := func(format string, args ...any) { route.Notes = append(route.Notes, fmt.Sprintf(format, args...)) }
-	if status.ObservedGeneration != m.GetGeneration() {
-		note("the operator has not seen the present spec yet: check that it runs if this stays")
+	if unseen(m) {
+		note(notSeen)
 		return
 	}
 	accepted := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted)

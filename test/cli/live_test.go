@@ -79,8 +79,12 @@ func startOperator() (end func() error, err error) {
 			return nil, err
 		}
 	}
+	seen, err := labels.Parse("!unseen") // routes with the label are as in a cluster without the operator
+	if err != nil {
+		return nil, err
+	}
 	mgr, err := ctrl.NewManager(live.Config, ctrl.Options{
-		Scheme: scheme, Cache: cluster.CacheOptions(labels.Everything(), nil), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: cluster.CacheOptions(seen, nil), Metrics: metricsserver.Options{BindAddress: "0"},
 	})
 	if err != nil {
 		return nil, err
