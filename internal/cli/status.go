@@ -131,7 +131,7 @@ func (s *statuses) list() error {
 			cells = append([]string{r.Namespace}, cells...)
 		}
 		if s.output == "wide" {
-			cells = append(cells, strings.Join(problemsOf(&judged{manifest: m}), " "))
+			cells = append(cells, strings.Join(problemsOf(&judged{manifest: m}), "; "))
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
