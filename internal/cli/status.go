@@ -104,7 +104,7 @@ func (s *statuses) list() error {
 	if err := s.checkCluster(); err != nil {
 		return err
 	}
-	routes, err := s.get(routeResource, s.everywhere)
+	routes, err := s.routes()
 	if err != nil {
 		return fmt.Errorf("list %s: %w", routeResource, err)
 	}
@@ -136,6 +136,18 @@ func (s *statuses) list() error {
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
+}
+
+// routes are those of the namespace, or of all namespaces as far as the user may list them.
+func (s *statuses) routes() ([]manifest, error) {
+	if !s.everywhere {
+		return s.get(routeResource, false)
+	}
+	routes, missing, err := s.input.list(routeResource)
+	if err == nil && missing != nil {
+		s.warn([]gap{*missing})
+	}
+	return routes, err
 }
 
 // hostsIn are the hosts of a route as its spec writes them.
