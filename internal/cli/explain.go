@@ -195,10 +195,11 @@ func (e *explainer) request(address string) (request explain.Request, err error)
 	if request.Headers, err = headersOf(e.headers); err != nil {
 		return request, err
 	}
-	request.Namespace, request.Pod, _ = strings.Cut(cmp.Or(e.from, e.namespace), "/")
-	if request.Namespace == "" {
+	namespace, pod, named := strings.Cut(cmp.Or(e.from, e.namespace), "/")
+	if namespace == "" || named && (pod == "" || strings.Contains(pod, "/")) {
 		return request, fmt.Errorf("--from %q: must be NAMESPACE or NAMESPACE/POD", e.from)
 	}
+	request.Namespace, request.Pod = namespace, pod
 	return request, nil
 }
 
