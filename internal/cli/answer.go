@@ -15,6 +15,7 @@ var headlines = map[explain.Outcome]string{
 	explain.Forwarded:     "The mesh forwards it.",
 	explain.Answered:      "The mesh answers it itself.",
 	explain.PassedThrough: "It leaves over the workload's own TLS.",
+	explain.Kept:          "The objects in the cluster serve it.",
 	explain.NoRule:        "The mesh answers 404.",
 	explain.NotSelected:   "The route does not apply to the pod.",
 	explain.NotServed:     "No route takes it.",

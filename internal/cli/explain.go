@@ -15,11 +15,13 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/explain"
 	"github.com/externalroute/externalroute/internal/policy"
+	"github.com/externalroute/externalroute/internal/translate"
 )
 
 const explainLong = `Explain what happens to a request: the route and the rule that take it, the path and the authority that leave, the destination, its TLS,
@@ -31,6 +33,8 @@ With -f or -k, no cluster is asked: the answer is about the manifests of the inp
 by lint. --from names the workload's namespace, and a pod whose manifest is in the input.
 
 Without -f and -k, the answer is about the routes of the cluster and what their status says. --from names the workload's namespace, and a pod of the cluster.
+If the operator has not written what the present spec asks for, the answer is about the objects in the cluster: those of an earlier spec serve the request, or
+no route takes it. A pod without a sidecar uses routes with a waypoint only.
 The answer says too whether a Sidecar resource hides the host from the workload, whether the workload is in the mesh, and which settings of the mesh decide.
 VirtualServices of others are not followed.
 
@@ -175,6 +179,7 @@ func (e *explainer) liveAnswer(request explain.Request, routes []explain.Route, 
 	request.Hides = func(owner string, hosts []string, port uint32) string {
 		return sender.hides(request.Namespace, owner, hosts, port)
 	}
+	request.Outside = sender.outside()
 	answer := explain.Explain(request, routes, e.clusterDomain)
 	var taken *v1alpha1.ExternalRoute
 	if i := slices.IndexFunc(routes, func(r explain.Route) bool { return r.Namespace+"/"+r.Name == answer.Route }); i >= 0 {
@@ -266,16 +271,30 @@ func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []exp
 		return nil, errors.Join(mistakes...)
 	}
 	for _, j := range w.judgeRoutes(ctx, manifests) {
-		route := explain.Route{ExternalRoute: j.route, Translation: j.translation, Refusal: j.refusal, Notes: slices.Sorted(maps.Values(j.missing))}
-		if j.route == nil {
-			route.ExternalRoute = asWritten(j.manifest)
-		}
+		route := explained(j)
 		if w.live {
-			said(&route, j.manifest, len(w.owned[j.GetUID()]) > 0)
+			w.said(&route, j)
 		}
 		routes = append(routes, route)
 	}
 	return routes, nil
+}
+
+// explained is what explain has to know of a route. One through a gateway whose Service was not read is neither translated nor refused.
+func explained(j *judged) explain.Route {
+	const gateway = "spec.egressGateway"
+	route := explain.Route{ExternalRoute: j.route, Translation: j.translation, Refusal: j.refusal}
+	if j.route == nil {
+		route.ExternalRoute = asWritten(j.manifest)
+	}
+	missing := maps.Clone(j.missing)
+	if missing[gateway] != "" && j.refusal != nil && j.refusal.Reason == v1alpha1.ReasonGatewayNotUsable {
+		problem := translate.Blocked(field.NewPath(gateway), "%s", missing[gateway])
+		route.Refusal, route.Verb = &translate.Refusal{Reason: "NotInInput", Problems: field.ErrorList{problem}}, "cannot be translated"
+		delete(missing, gateway)
+	}
+	route.Notes = slices.Sorted(maps.Values(missing))
+	return route
 }
 
 // asWritten is a route that the API server would refuse, as far as it can be read.

@@ -215,17 +215,19 @@ func (m *meshSettings) discovers(namespace map[string]string) bool {
 	})
 }
 
-// enrolment says why the sender does not use routes.
-func (f *workload) enrolment(namespace string, w *world, route *v1alpha1.ExternalRoute) []string {
-	if f.pod != nil {
-		if route.Spec.Waypoint == nil && !hasSidecar(f.pod) {
-			return []string{fmt.Sprintf("pod %s has no container istio-proxy, and pods without a sidecar do not use the route: restart it in a namespace that "+
-				"injects sidecars", f.pod.Name)}
-		}
-		return nil
+// outside says why routes without a waypoint do not apply to the pod, empty if they do.
+func (f *workload) outside() string {
+	if f.pod == nil || hasSidecar(f.pod) {
+		return ""
 	}
+	return fmt.Sprintf("pod %s has no container istio-proxy, and pods without a sidecar do not use the route: restart it in a namespace that injects sidecars",
+		f.pod.Name)
+}
+
+// enrolment says why the pods of the sender's namespace do not use the route.
+func (f *workload) enrolment(namespace string, w *world, route *v1alpha1.ExternalRoute) []string {
 	has, known := w.namespaces[namespace]
-	if c := translate.Enrolment(route, has); known && c.Status == metav1.ConditionFalse {
+	if c := translate.Enrolment(route, has); f.pod == nil && known && c.Status == metav1.ConditionFalse {
 		return []string{fmt.Sprintf("namespace %s: %s", namespace, c.Message)}
 	}
 	return nil
@@ -251,32 +253,53 @@ func (f *workload) outbound() []string {
 }
 
 // refusalOf is a refusal that only the operator knows of.
-func refusalOf(accepted *metav1.Condition) *translate.Refusal {
-	return &translate.Refusal{
-		Reason: accepted.Reason, Problems: field.ErrorList{translate.Blocked(field.NewPath("status", "conditions").Key(accepted.Type), "%s", accepted.Message)},
-	}
+func refusalOf(c *metav1.Condition) *translate.Refusal {
+	path := field.NewPath("status", "conditions").Key(c.Type)
+	return &translate.Refusal{Reason: c.Reason, Problems: field.ErrorList{translate.Blocked(path, "%s", c.Message)}}
 }
 
-// said adds to a route what the operator says of it in its status: it may know of more than the commands read.
-func said(route *explain.Route, m manifest, stands bool) {
-	status := statusOf(m)
+// said adds to a route what the operator says of it in its status: it may know of more than the commands read. A route whose objects are not those of its
+// spec has no effect, unless the operator reports them to be.
+func (w *world) said(route *explain.Route, j *judged) {
+	status := statusOf(j.manifest)
 	note := func(format string, args ...any) { route.Notes = append(route.Notes, fmt.Sprintf(format, args...)) }
-	if unseen(m) {
+	accepted := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted)
+	programmed := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionProgrammed)
+	if unseen(j.manifest) {
+		accepted, programmed = nil, &metav1.Condition{Type: v1alpha1.ConditionProgrammed, Reason: v1alpha1.ReasonPending, Message: notSeen}
+	}
+	switch {
+	case route.Refusal != nil && route.Verb == "":
+	case accepted != nil && accepted.Status == metav1.ConditionFalse:
+		route.Refusal, route.Verb = refusalOf(accepted), ""
+	case route.Refusal != nil:
+	case programmed != nil && programmed.Reason != v1alpha1.ReasonProgrammed && !w.stands(j):
+		route.Refusal, route.Verb = refusalOf(programmed), "is not in effect"
+	}
+	if route.Refusal != nil {
+		if route.Standing = sorted(w.owned[j.GetUID()]); len(route.Standing) == 0 && w.unread(generatedResources["VirtualService"], j.GetNamespace()) {
+			note("objects of an earlier spec may serve: you may not read them")
+		}
+		return
+	}
+	if unseen(j.manifest) {
 		note(notSeen)
 		return
 	}
-	accepted := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted)
-	if accepted != nil && accepted.Status == metav1.ConditionFalse && route.Refusal == nil {
-		route.Refusal = refusalOf(accepted)
-	}
-	if route.Refusal != nil && stands {
-		note("the objects of the last accepted spec stand, and serve")
-	}
-	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionProgrammed)
-	if c != nil && c.Reason != v1alpha1.ReasonProgrammed && c.Reason != v1alpha1.ReasonNotAccepted {
-		note("the mesh may not do that yet: condition Programmed is %s (%s): %s", c.Status, c.Reason, c.Message)
+	if programmed != nil && programmed.Reason != v1alpha1.ReasonProgrammed {
+		note("the mesh may not do that yet: condition Programmed is %s (%s): %s", programmed.Status, programmed.Reason, programmed.Message)
 	}
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDirectHTTPS); c != nil {
 		note("%s", c.Message)
 	}
+}
+
+// stands reports whether the objects of a translated route are in the cluster as its spec asks, as far as they were read.
+func (w *world) stands(j *judged) bool {
+	for key, want := range wantedBy(j.translation) {
+		if is := w.stateOf(key, want, w.owned[j.GetUID()][key]); is != statePresent && is != stateUnread {
+			return false
+		}
+	}
+	return true
 }

@@ -31,6 +31,8 @@ type Request struct {
 	// Hides says why a Sidecar resource keeps the hosts of an object of a namespace from the workload on a port, empty if it does not. It is nil if that is
 	// not known.
 	Hides func(owner string, hosts []string, port uint32) string
+	// Outside says why routes without a waypoint do not apply to the workload's pod, empty if they do.
+	Outside string
 }
 
 // Route is a route and what became of it: a translation, or a refusal.
@@ -38,6 +40,10 @@ type Route struct {
 	*v1alpha1.ExternalRoute
 	Translation *translate.Translation
 	Refusal     *translate.Refusal
+	// Standing are the objects that a refused route has in a cluster.
+	Standing []translate.Object
+	// Verb is what the refusal means. Defaults to "is refused".
+	Verb string
 	// Notes say what is not known about the route.
 	Notes []string
 }
@@ -54,13 +60,15 @@ const (
 	PassedThrough Outcome = "PassedThrough"
 	// NoRule means that a route serves the host, and none of its rules matches: the response is 404.
 	NoRule Outcome = "NoRule"
+	// Kept means that objects of the cluster take the request, while the route's present spec is not in effect.
+	Kept Outcome = "Kept"
 	// NotSelected means that the route does not apply to the pod.
 	NotSelected Outcome = "NotSelected"
 	// NotServed means that no route takes the request.
 	NotServed Outcome = "NotServed"
 )
 
-// Answer says what happens to a request. Why has the reasons if no route takes it.
+// Answer says what happens to a request. Why has the reasons if no route takes it, or not by its present spec.
 type Answer struct {
 	Request      string        `json:"request"`
 	From         string        `json:"from"`
@@ -91,7 +99,7 @@ type Skipped struct {
 
 // Taken reports whether a route takes the request.
 func (a *Answer) Taken() bool {
-	return a.Outcome == Forwarded || a.Outcome == Answered || a.Outcome == PassedThrough
+	return a.Outcome == Forwarded || a.Outcome == Answered || a.Outcome == PassedThrough || a.Outcome == Kept
 }
 
 // question is a request among routes.
@@ -110,6 +118,10 @@ func Explain(request Request, routes []Route, clusterDomain string) Answer {
 		a.From = "pod " + request.Namespace + "/" + request.Pod
 	}
 	for _, route := range routes {
+		if host := q.standing(route); host != "" {
+			q.keep(&a, route, host)
+			return a
+		}
 		host := q.served(route)
 		if host == "" {
 			continue
@@ -165,11 +177,7 @@ func (q *question) calls(complete string) bool {
 func (q *question) kept(route Route, host string) string {
 	name := "ExternalRoute " + nameOf(route)
 	if route.Refusal != nil {
-		problems := make([]string, len(route.Refusal.Problems))
-		for i, problem := range route.Refusal.Problems {
-			problems[i] = translate.Text(problem)
-		}
-		return fmt.Sprintf("%s serves %s and is refused (%s): %s", name, host, route.Refusal.Reason, strings.Join(problems, "; "))
+		return fmt.Sprintf("%s serves %s and %s", name, host, refusal(route))
 	}
 	if exports := meshService(route).Spec.ExportTo; route.Translation.Waypoint == "" && !visible(exports, route.Namespace, q.Namespace) {
 		return notExported(route, host, exports, q.Namespace)

@@ -104,6 +104,9 @@ func (q *question) known() (found []known) {
 func (q *question) pass(a *Answer, k known) {
 	host := strings.TrimSuffix(q.host, ".")
 	a.Outcome, a.Why, a.Route, a.Host, a.Notes = PassedThrough, nil, nameOf(k.Route), host, slices.Clone(k.Notes)
+	if q.stayOutside(a, false) {
+		return
+	}
 	a.Road = &Road{Kind: "Sidecar"}
 	names := []string{k.host}
 	to := &istio.Destination{Host: k.host, Port: &istio.PortSelector{Number: q.port}}

@@ -49,6 +49,9 @@ type target struct {
 
 // follow says what a route that serves the request's host does with it.
 func (q *question) follow(a *Answer, route Route) {
+	if q.stayOutside(a, route.byWaypoint()) {
+		return
+	}
 	service := meshService(route)
 	if labels := sourceLabels(&service.Spec); len(labels) > 0 {
 		for _, name := range slices.Sorted(maps.Keys(labels)) {

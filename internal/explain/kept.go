@@ -1,0 +1,100 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/translate"
+)
+
+// standing is the host by which objects take the request that a route has in place of its translation, empty if they do not.
+func (q *question) standing(route Route) string {
+	for _, object := range route.Standing {
+		var exportTo []string
+		switch o := object.(type) {
+		case *networkingv1.VirtualService:
+			http, tcp := len(o.Spec.Http) > 0 && q.URL.Scheme == "http", len(o.Spec.Tcp) > 0
+			if translate.IsSecondLeg(o) || !http && !tcp {
+				continue
+			}
+			if exportTo = o.Spec.ExportTo; route.byWaypoint() {
+				exportTo = nil
+			}
+		case *networkingv1.ServiceEntry:
+			if port := (known{entry: o}).port(q.port); q.URL.Scheme != "https" || port.Number != q.port || port.Protocol != "TLS" {
+				continue
+			}
+			exportTo = o.Spec.ExportTo
+		default:
+			continue
+		}
+		for _, host := range namesIn(object) {
+			host = q.complete(host, route.Namespace)
+			if q.calls(host) && visible(exportTo, route.Namespace, q.Namespace) && q.listens(route, host) && q.hidden(route, namesIn(object)) == "" {
+				return host
+			}
+		}
+	}
+	return ""
+}
+
+// byWaypoint reports whether a waypoint applies the route, as far as its objects are known.
+func (r Route) byWaypoint() bool {
+	if r.Refusal == nil {
+		return r.Translation.Waypoint != ""
+	}
+	return slices.ContainsFunc(r.Standing, func(o translate.Object) bool { return o.GetAnnotations()[v1alpha1.WaypointAnnotation] != "" })
+}
+
+// stayOutside makes the answer that a route does not apply to the pod, if that is so.
+func (q *question) stayOutside(a *Answer, waypoint bool) bool {
+	if q.Outside == "" || waypoint {
+		return false
+	}
+	a.Outcome, a.Why = NotSelected, append(a.Why, q.Outside)
+	return true
+}
+
+// listens reports whether a host has the request's port. That of a user's own Service is not known.
+func (q *question) listens(route Route, host string) bool {
+	for _, object := range route.Standing {
+		switch o := object.(type) {
+		case *corev1.Service:
+			if q.complete(o.Name, o.Namespace) == host {
+				return slices.ContainsFunc(o.Spec.Ports, func(p corev1.ServicePort) bool { return uint32(p.Port) == q.port }) //nolint:gosec // 1..65535
+			}
+		case *networkingv1.ServiceEntry:
+			if slices.Contains(o.Spec.Hosts, host) {
+				return (known{entry: o}).port(q.port).Number == q.port
+			}
+		}
+	}
+	return true
+}
+
+// keep says that what stands takes the request. What it does there is not known: the spec of which it is has been overwritten.
+func (q *question) keep(a *Answer, route Route, host string) {
+	a.Outcome, a.Route, a.Host, a.Notes = Kept, nameOf(route), host, slices.Clone(route.Notes)
+	a.Why = []string{fmt.Sprintf("ExternalRoute %s %s", a.Route, refusal(route))}
+	q.stayOutside(a, route.byWaypoint())
+	for _, object := range route.Standing {
+		if slices.ContainsFunc(namesIn(object), func(name string) bool { return q.complete(name, route.Namespace) == host }) {
+			a.Objects = append(a.Objects, translate.KeyOf(object).String())
+		}
+	}
+}
+
+// refusal says why a route has no effect.
+func refusal(route Route) string {
+	problems := make([]string, len(route.Refusal.Problems))
+	for i, problem := range route.Refusal.Problems {
+		problems[i] = translate.Text(problem)
+	}
+	return fmt.Sprintf("%s (%s): %s", cmp.Or(route.Verb, "is refused"), route.Refusal.Reason, strings.Join(problems, "; "))
+}
