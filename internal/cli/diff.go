@@ -14,6 +14,7 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -36,6 +37,9 @@ its side. A route of the base that the other input lacks is deleted, as a GitOps
 
 The operator's own plan is driven from the objects before the change to those after it. Of a route that is refused, the objects stay, unless a policy forbids
 them.
+
+A route whose egress gateway is a Service that the input does not hold, or that you may not read, is not judged. Its objects are unknown, and it differs if its
+spec does.
 
 Exits with 0 if no generated object differs, 1 if one differs, and 2 if the change has a refused route or policy, cannot be read, or a flag is wrong.`
 
@@ -219,7 +223,7 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		differs = differs || len(changes) > 0
+		differs = differs || len(changes) > 0 || differsUnjudged(was, is)
 		untouched := is != nil && is.source == fromCluster && len(steps)+len(changes) == 0
 		if verb := verbFor(was, is, len(changes) > 0); !untouched && (verb != unchanged || len(steps)+len(notes) > 0) {
 			d.print(key, verb, slices.Concat(notes, steps), changes)
@@ -250,12 +254,22 @@ func (j *judgement) pending(after *judgement) bool {
 	return !lifted && !forbidden
 }
 
+// differsUnjudged reports whether the objects of a route that was not judged may differ, since its spec does.
+func differsUnjudged(was, is *judgement) bool {
+	if (was == nil || !notJudged(was.refusal)) && (is == nil || !notJudged(is.refusal)) {
+		return false
+	}
+	return was == nil || is == nil || was.route == nil || is.route == nil || !equality.Semantic.DeepEqual(was.route.Spec, is.route.Spec)
+}
+
 const unchanged = "is unchanged"
 
 func verbFor(was, is *judgement, differs bool) string {
 	switch {
 	case is == nil:
 		return "is deleted"
+	case is.rejected == nil && notJudged(is.refusal):
+		return "is not judged"
 	case is.rejected != nil || is.refusal != nil:
 		return "is refused"
 	case was == nil:
@@ -269,7 +283,13 @@ func verbFor(was, is *judgement, differs bool) string {
 // notes say why the objects do not become what the manifests ask for, or what they would have been.
 func notes(was, is *judgement, stands bool) []string {
 	var all []string
-	if was != nil && was.standing == nil && (was.rejected != nil || was.refusal != nil) {
+	switch {
+	case was == nil || was.standing != nil:
+	case was.rejected == nil && notJudged(was.refusal):
+		if is == nil || !notJudged(is.refusal) {
+			all = append(all, "the base is not judged, and counts as a route without objects: its egress gateway is not in the input")
+		}
+	case was.rejected != nil || was.refusal != nil:
 		all = append(all, "the base is refused, and counts as a route without objects")
 	}
 	if was != nil {
@@ -297,7 +317,7 @@ func notes(was, is *judgement, stands bool) []string {
 // note says what the operator makes of a route that it does not program at once.
 func (j *judgement) note(stands bool) string {
 	switch {
-	case j.refusal != nil && !stands:
+	case j.refusal != nil && !stands, notJudged(j.refusal):
 		return ""
 	case j.refusal != nil && j.refusal.Effect == translate.Withdraw:
 		return "the route is not allowed any more, and the operator deletes its objects"

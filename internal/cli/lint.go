@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/lint"
 	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -151,11 +150,9 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(
 			}
 		}
 		for _, path := range slices.Sorted(maps.Keys(j.missing)) {
-			r.add(j.manifest, severityWarning, "NotInInput", path, j.missing[path])
+			r.add(j.manifest, severityWarning, notInInput, path, j.missing[path])
 		}
-		if unknown := j.refusal != nil && j.refusal.Reason == v1alpha1.ReasonGatewayNotUsable && j.missing["spec.egressGateway"] != ""; !unknown {
-			r.refused(j.manifest, j.refusal)
-		}
+		r.refused(j.manifest, j.refusal)
 	}
 	slices.SortStableFunc(r.findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	return r.findings
@@ -175,12 +172,16 @@ func (r *report) refused(m manifest, refusal *translate.Refusal) {
 	if refusal == nil {
 		return
 	}
+	level := severityError
+	if notJudged(refusal) {
+		level = severityWarning
+	}
 	for _, problem := range refusal.Problems {
 		message := problem.ErrorBody()
 		if problem.Type == field.ErrorTypeForbidden {
 			message = problem.Detail
 		}
-		r.add(m, severityError, refusal.Reason, problem.Field, message)
+		r.add(m, level, refusal.Reason, problem.Field, message)
 	}
 }
 

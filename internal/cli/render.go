@@ -84,6 +84,7 @@ func (i *input) eachTranslation(ctx context.Context, names []string, do func(man
 		var translation *translate.Translation
 		if refusal == nil {
 			translation, refusal = w.translate(route)
+			refusal = w.grounded(route, refusal)
 		}
 		if refusal != nil {
 			mistakes = append(mistakes, refused(m, refusal))
@@ -96,7 +97,11 @@ func (i *input) eachTranslation(ctx context.Context, names []string, do func(man
 
 // refused lists each problem on its own line.
 func refused(m manifest, refusal *translate.Refusal) error {
-	lines := []string{fmt.Sprintf("%s %s is refused (%s):", m.GetKind(), strings.TrimPrefix(m.GetNamespace()+"/"+m.GetName(), "/"), refusal.Reason)}
+	verb := "is refused"
+	if notJudged(refusal) {
+		verb = "is not judged"
+	}
+	lines := []string{fmt.Sprintf("%s %s %s (%s):", m.GetKind(), strings.TrimPrefix(m.GetNamespace()+"/"+m.GetName(), "/"), verb, refusal.Reason)}
 	for _, problem := range refusal.Problems {
 		lines = append(lines, "  "+translate.Text(problem))
 	}

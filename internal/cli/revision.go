@@ -100,7 +100,7 @@ func newRevision(ctx context.Context, manifests []manifest, before *revision, cl
 	}
 	r.hold(before)
 	for _, key := range r.keys() {
-		r.conclude(r.routes[key], before.routes[key])
+		r.conclude(key, before)
 	}
 	return r, nil
 }
@@ -156,7 +156,8 @@ func (r *revision) hold(before *revision) {
 }
 
 // conclude judges a route among the others, and whether what it has may stay.
-func (r *revision) conclude(j, before *judgement) {
+func (r *revision) conclude(key types.NamespacedName, from *revision) {
+	j, before := r.routes[key], from.routes[key]
 	owned := before.objects()
 	if j.route != nil && j.refusal == nil {
 		if j.refusal = r.conflicts(j.route, j.translation, owned); j.refusal == nil && !j.route.Spec.Suspend {
@@ -169,14 +170,25 @@ func (r *revision) conclude(j, before *judgement) {
 	if j.route != nil && j.keeps() {
 		r.judgeStanding(j, owned)
 	}
+	if !from.hadGateway(j.route) {
+		j.refusal = r.grounded(j.route, j.refusal)
+	}
 	if j.source == fromCluster && (before == nil || before.refusal != nil || !accepts(before.manifest)) { // it is not the change that is refused
 		return
 	}
 	for _, refusal := range []*translate.Refusal{j.rejected, j.refusal} {
-		if refusal != nil {
+		if refusal != nil && !notJudged(refusal) {
 			r.refused = append(r.refused, refused(j.manifest, refusal))
 		}
 	}
+}
+
+// hadGateway reports whether the Service of a route's egress gateway is known to have existed: without it now, the change deletes it.
+func (r *revision) hadGateway(route *v1alpha1.ExternalRoute) bool {
+	if r.world == nil || route == nil || route.Spec.EgressGateway == nil {
+		return false
+	}
+	return r.services[translate.GatewayService(route.Spec.EgressGateway)] != nil
 }
 
 // judgeStanding decides as the operator does whether the objects of an earlier spec may stay.

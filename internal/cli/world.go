@@ -227,6 +227,31 @@ func (w *world) scope(namespace string) *policy.Scope {
 	return w.policies.For(namespace, labels)
 }
 
+// notInInput is the reason of what was not judged, since the input lacks an object.
+const notInInput = "NotInInput"
+
+// grounded is a refusal, with another reason if the gateway may only be missing in the input. Such a route is not refused: it was not judged.
+func (w *world) grounded(route *v1alpha1.ExternalRoute, refusal *translate.Refusal) *translate.Refusal {
+	if refusal == nil || refusal.Reason != v1alpha1.ReasonGatewayNotUsable {
+		return refusal
+	}
+	missing := w.unknown(route)
+	unjudged := &translate.Refusal{Reason: notInInput, Effect: refusal.Effect}
+	for _, problem := range refusal.Problems {
+		why, found := missing[problem.Field]
+		if !found {
+			return refusal
+		}
+		unjudged.Problems = append(unjudged.Problems, &field.Error{Type: field.ErrorTypeForbidden, Field: problem.Field, Detail: why})
+	}
+	return unjudged
+}
+
+// notJudged reports whether a refusal only says that the input lacks an object.
+func notJudged(refusal *translate.Refusal) bool { return refusal != nil && refusal.Reason == notInInput }
+
+const egressGatewayField = "spec.egressGateway"
+
 // unknown is what the input must hold too, for the route to be judged completely, by field.
 func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 	missing := map[string]string{}
@@ -240,7 +265,7 @@ func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 	if g := route.Spec.EgressGateway; g != nil && (!w.live || w.unread(serviceResource, string(g.Namespace))) {
 		key := types.NamespacedName{Namespace: string(g.Namespace), Name: string(g.Name)}
 		if w.services[key] == nil {
-			missing["spec.egressGateway"] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: %s", key, fix)
+			missing[egressGatewayField] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: %s", key, fix)
 		}
 	}
 	return missing
@@ -272,6 +297,9 @@ func (w *world) judgeRoutes(ctx context.Context, manifests []manifest) []*judged
 		j.missing = w.unknown(j.route)
 		if j.translation, j.refusal = w.translate(j.route); j.refusal == nil {
 			w.asking = append(w.asking, j.route)
+		}
+		if j.refusal = w.grounded(j.route, j.refusal); notJudged(j.refusal) { // the refusal says it
+			delete(j.missing, egressGatewayField)
 		}
 	}
 	w.holdOwned()
