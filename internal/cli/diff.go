@@ -155,10 +155,18 @@ func (d *differ) revisions(ctx context.Context) (base, head *revision, err error
 	if before.files.Filenames = d.base; d.files.Kustomize != "" {
 		before.files.Filenames, before.files.Kustomize = nil, d.base[0]
 	}
-	if base, err = d.judge(ctx, &before, &revision{}); err != nil {
+	old, err := before.readAny() // the change may correct a kind that is misspelt
+	if err == nil {
+		base, err = d.judge(ctx, old, &revision{})
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("read --base: %w", err)
 	}
-	head, err = d.judge(ctx, &d.input, base)
+	files, err := d.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	head, err = d.judge(ctx, files, base)
 	return base, head, err
 }
 
@@ -192,11 +200,7 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 	return base, head, err
 }
 
-func (d *differ) judge(ctx context.Context, from *input, before *revision) (*revision, error) {
-	manifests, err := from.read()
-	if err != nil {
-		return nil, err
-	}
+func (d *differ) judge(ctx context.Context, manifests []manifest, before *revision) (*revision, error) {
 	return newRevision(ctx, manifests, before, d.clusterDomain, policy.Default(d.otherwise))
 }
 

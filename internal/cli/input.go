@@ -139,8 +139,23 @@ func (i *input) addFiles(flags *pflag.FlagSet) {
 	flags.BoolVarP(&i.files.Recursive, "recursive", "R", false, "go into the folders of a folder")
 }
 
-// read reads all objects of the input. A cluster is asked if no files are named, and what could not be read of it is a warning.
+// read reads all objects of the input. One of a kind that does not exist is a mistake: nobody would judge it.
 func (i *input) read() ([]manifest, error) {
+	manifests, err := i.readAny()
+	if err != nil {
+		return nil, err
+	}
+	var mistakes []error
+	for _, m := range manifests {
+		if refusal := unknownKind(m); refusal != nil {
+			mistakes = append(mistakes, refused(m, refusal))
+		}
+	}
+	return manifests, errors.Join(mistakes...)
+}
+
+// readAny reads all objects of the input, of whatever kind. A cluster is asked if no files are named, and what could not be read of it is a warning.
+func (i *input) readAny() ([]manifest, error) {
 	if i.local() {
 		return i.readFiles()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/lint"
 	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -92,11 +93,11 @@ func (l *linter) run(ctx context.Context) error {
 	if err := checkDefault(l.otherwise); err != nil {
 		return err
 	}
-	manifests, err := l.read()
+	manifests, err := l.readAny()
 	if err != nil {
 		return err
 	}
-	if l.local() && len(ofKind(manifests, routeKind))+len(ofKind(manifests, policyKind)) == 0 {
+	if l.local() && !slices.ContainsFunc(manifests, func(m manifest) bool { return m.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }) {
 		return errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
 	}
 	w, err := l.world(manifests)
@@ -137,6 +138,9 @@ func (l *linter) verdict(findings []finding) error {
 func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(namespace string) bool) []finding {
 	r := &report{}
 	r.written(manifests)
+	for _, m := range manifests {
+		r.refused(m, unknownKind(m))
+	}
 	for _, m := range ofKind(manifests, policyKind) {
 		r.refused(m, w.admitPolicy(ctx, m))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -193,6 +194,15 @@ func unserved(m manifest) *translate.Refusal {
 		return invalid(field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), got, []string{served})})
 	}
 	return nil
+}
+
+// unknownKind refuses a manifest of the group whose kind is misspelt.
+func unknownKind(m manifest) *translate.Refusal {
+	kinds := []string{routeKind.Kind, policyKind.Kind}
+	if m.GroupVersionKind().Group != v1alpha1.SchemeGroupVersion.Group || slices.Contains(kinds, strings.TrimSuffix(m.GetKind(), "List")) {
+		return nil
+	}
+	return invalid(field.ErrorList{field.NotSupported(field.NewPath("kind"), m.GetKind(), kinds)})
 }
 
 func invalid(problems field.ErrorList) *translate.Refusal {
