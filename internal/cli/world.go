@@ -262,20 +262,24 @@ func notJudged(refusal *translate.Refusal) bool { return refusal != nil && refus
 
 const egressGatewayField = "spec.egressGateway"
 
-// unknown is what the input must hold too, for the route to be judged completely, by field.
+// unknown is what must be read too, or exist, for the route to be judged completely, by field.
 func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 	missing := map[string]string{}
-	fix := "add its manifest"
+	lacks, fix := "the input does not hold", "add its manifest"
 	if w.live {
-		fix = "get the right to read it"
+		lacks, fix = "you may not read", "get the right to read it"
 	}
-	if _, found := w.namespaces[route.Namespace]; !found && w.policies.Len() > 0 {
-		missing["metadata.namespace"] = fmt.Sprintf("the input holds policies and not Namespace %s, so they were not applied: %s", route.Namespace, fix)
+	_, found := w.namespaces[route.Namespace]
+	switch {
+	case found:
+	case w.live && !w.unread(namespaceResource, route.Namespace):
+		missing["metadata.namespace"] = fmt.Sprintf("Namespace %s does not exist: create it", route.Namespace)
+	case w.policies.Len() > 0:
+		missing["metadata.namespace"] = fmt.Sprintf("%s Namespace %s, so policies were not applied: %s", lacks, route.Namespace, fix)
 	}
 	if g := route.Spec.EgressGateway; g != nil && (!w.live || w.unread(serviceResource, string(g.Namespace))) {
-		key := types.NamespacedName{Namespace: string(g.Namespace), Name: string(g.Name)}
-		if w.services[key] == nil {
-			missing[egressGatewayField] = fmt.Sprintf("the input does not hold Service %s, so the route was not judged completely: %s", key, fix)
+		if key := translate.GatewayService(g); w.services[key] == nil {
+			missing[egressGatewayField] = fmt.Sprintf("%s Service %s, so the route was not judged completely: %s", lacks, key, fix)
 		}
 	}
 	return missing
