@@ -92,7 +92,7 @@ func newDiff(e environment) *cobra.Command {
 			return err
 		},
 	}
-	d.addFlags(command)
+	d.addSources(command)
 	flags := command.Flags()
 	flags.StringSliceVar(&d.base, "base", nil, "file or folder with the manifests before the change. Defaults to the cluster.")
 	flags.BoolVar(&d.prune, "prune", false, "routes of the cluster that the files lack, in the namespaces of the files' routes, are deleted")

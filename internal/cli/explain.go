@@ -94,7 +94,7 @@ func newExplain(env environment) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args[0]) },
 	}
-	e.addFlags(command)
+	e.addSources(command)
 	flags := command.Flags()
 	flags.StringVar(&e.from, "from", "", "NAMESPACE or NAMESPACE/POD that sends the request. Defaults to the namespace of -n.")
 	flags.StringVarP(&e.method, "method", "X", "GET", "method of the request")

@@ -50,15 +50,27 @@ type manifest struct {
 	position
 }
 
+// addFlags adds the flags of a command that is about routes of files or of a cluster.
 func (i *input) addFlags(command *cobra.Command) {
 	i.addFiles(command.Flags())
 	i.addClusterFlags(command)
 }
 
-// addClusterFlags adds the flags of a command that reads a cluster only.
+// addClusterFlags adds the flags of a command that is about routes of a cluster only.
 func (i *input) addClusterFlags(command *cobra.Command) {
+	command.Flags().BoolVarP(&i.everywhere, "all-namespaces", "A", false, "the routes of all namespaces of the cluster")
+	i.addFacts(command)
+}
+
+// addSources adds the flags of a command that reads files or a cluster, and is not about the routes of a namespace.
+func (i *input) addSources(command *cobra.Command) {
+	i.addFiles(command.Flags())
+	i.addFacts(command)
+}
+
+// addFacts adds what no files and no cluster say.
+func (i *input) addFacts(command *cobra.Command) {
 	flags := command.Flags()
-	flags.BoolVarP(&i.everywhere, "all-namespaces", "A", false, "the routes of all namespaces of the cluster")
 	flags.StringVar(&i.clusterDomain, "cluster-domain", translate.DefaultClusterDomain, "the cluster's DNS domain")
 	command.PreRunE = func(*cobra.Command, []string) error { return i.prepare() }
 }
