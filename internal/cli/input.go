@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/cli-runtime/pkg/resource"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -85,7 +86,18 @@ func (i *input) prepare() error {
 	case i.everywhere && i.local():
 		return usage{errors.New("-A is for a cluster, and -f and -k are for files: remove one of them")}
 	}
+	if err := checkClusterDomain(i.clusterDomain); err != nil {
+		return err
+	}
 	return i.resolve()
+}
+
+// checkClusterDomain judges --cluster-domain as the operator does.
+func checkClusterDomain(domain string) error {
+	if problems := validation.IsDNS1123Subdomain(domain); len(problems) > 0 {
+		return usage{fmt.Errorf("--cluster-domain %q: %s", domain, strings.Join(problems, "; "))}
+	}
+	return nil
 }
 
 // about reports whether the command is about the routes of a namespace: what files hold, or what -n and -A name.
