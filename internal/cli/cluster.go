@@ -205,14 +205,14 @@ var errNoInput = errors.New("one of -f and -k is required")
 
 // resolve reads the flags of the cluster. A kubeconfig that cannot be read is no error for files.
 func (i *input) resolve() error {
-	namespace, _, err := i.config.ToRawKubeConfigLoader().Namespace()
+	namespace, named, err := i.config.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		if !i.local() {
 			return err
 		}
 		namespace = "default"
 	}
-	i.namespace = namespace
+	i.namespace, i.named = namespace, named
 	return nil
 }
 

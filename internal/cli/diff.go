@@ -26,10 +26,10 @@ import (
 
 const diffLong = `Print what a change of manifests does to the Istio objects of ExternalRoutes, and in which steps the operator does it.
 
-Without --base, the change is an apply of -f or -k to the cluster. Routes that the files do not name stay, as with kubectl apply; with --prune, those of
-the files' namespaces are deleted. Services, Namespaces, ExternalRoutePolicies and Istio objects are those of the cluster, and of the files if they have one
-of the same name. A route that the operator has accepted counts as settled: what differs from its spec in the cluster is only mentioned, since the operator
-repairs it anyway. Of any other route, the objects that stand are compared.
+Without --base, the change is an apply of -f or -k to the cluster. Routes that the files do not name stay, as with kubectl apply; with --prune, those of the
+files' namespaces are deleted. Manifests of another namespace than -n are refused, as by kubectl apply. Services, Namespaces, ExternalRoutePolicies and Istio
+objects are those of the cluster, and of the files if they have one of the same name. A route that the operator has accepted counts as settled: what differs
+from its spec in the cluster is only mentioned, since the operator repairs it anyway. Of any other route, the objects that stand are compared.
 
 With --base, no cluster is asked. --base has the manifests before the change, and -f or -k those after it; with -k, --base is a folder with a kustomization
 too. The objects of the base count as existing and settled. Services, Namespaces, ExternalRoutePolicies and Istio objects of either input count as existing on
@@ -183,6 +183,9 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 	if len(ofKind(files, routeKind))+len(ofKind(files, policyKind)) == 0 {
 		return nil, nil, errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
 	}
+	if err := d.checkNamespace(files); err != nil {
+		return nil, nil, err
+	}
 	from := d.input
 	from.files = resource.FilenameOptions{}
 	cluster, err := from.read()
@@ -198,6 +201,17 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 	}
 	head, err = newRevision(ctx, applied(withoutGenerated(cluster), files), base, d.clusterDomain, otherwise)
 	return base, head, err
+}
+
+// checkNamespace refuses what kubectl apply refuses: -n, and a manifest of another namespace.
+func (d *differ) checkNamespace(files []manifest) error {
+	for _, m := range files {
+		if namespace := m.GetNamespace(); d.named && namespace != "" && namespace != d.namespace {
+			return usage{fmt.Errorf("%s %s is of namespace %s, and kubectl apply would refuse it with -n %s: use -n %s, or no -n",
+				m.GetKind(), m.GetName(), namespace, d.namespace, namespace)}
+		}
+	}
+	return nil
 }
 
 func (d *differ) judge(ctx context.Context, manifests []manifest, before *revision) (*revision, error) {

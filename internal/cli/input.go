@@ -38,6 +38,8 @@ type input struct {
 	environment
 	files     resource.FilenameOptions
 	namespace string
+	// named reports that -n names the namespace.
+	named bool
 	// everywhere is -A: the command is about the routes of all namespaces.
 	everywhere    bool
 	clusterDomain string
