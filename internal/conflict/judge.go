@@ -41,6 +41,7 @@ type Verdict struct {
 // written before it has them.
 func Judge(route Route, world World) Verdict {
 	j := &judge{Route: route, world: world, has: route.has()}
+	j.handedOver()
 	j.foreignHosts()
 	j.httpRoutes()
 	j.foreignDestinations()
@@ -52,7 +53,7 @@ func Judge(route Route, world World) Verdict {
 	case len(j.destinations) > 0:
 		verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonDestinationConflict, Problems: j.destinations}
 	default:
-		verdict.Replaced = j.replaced()
+		verdict.Replaced = j.replaced
 		j.names(&verdict)
 	}
 	return verdict
@@ -92,6 +93,7 @@ type judge struct {
 	world World
 	// has are the claims of the objects that stand.
 	has                 []Holder
+	replaced            []translate.Key
 	hosts, destinations field.ErrorList
 }
 
@@ -205,7 +207,7 @@ func (j *judge) foreignEntries(item translate.Item, entry *networkingv1.ServiceE
 	for _, host := range entry.Spec.Hosts {
 		for _, rival := range j.world.ServiceEntries(j.Namespace, host) {
 			how := rival.Disturbs(ours)
-			if rival.Kind == "" && rival.Adopt == j.Name {
+			if rival.Kind == "" && j.replaces(translate.ServiceEntryKind, rival.Identity) {
 				how = rival.Disturbs(ours.withoutPlainPorts())
 			}
 			j.disturbed(item, host, cmp.Or(rival.Kind, "ServiceEntry"), rival.Identity, how)
@@ -229,7 +231,7 @@ func (j *judge) foreignRules(item translate.Item, rule *networkingv1.Destination
 	}
 	for _, rival := range j.world.DestinationRules(j.Namespace, host) {
 		how := rival.Disturbs(ours)
-		if rival.Adopt == j.Name {
+		if j.replaces(translate.DestinationRuleKind, rival.Identity) {
 			how = rival.disturbsMove(ours)
 		}
 		j.disturbed(item, host, "DestinationRule", rival.Identity, how)
@@ -353,6 +355,7 @@ func (j *judge) blocked(route *v1alpha1.ExternalRoute) bool {
 		return false
 	}
 	other := &judge{Route: Route{ExternalRoute: route, Wanted: wanted, ClusterDomain: j.ClusterDomain}, world: j.world}
+	other.handedOver()
 	other.foreignHosts()
 	other.httpRoutes()
 	other.foreignDestinations()
@@ -489,27 +492,46 @@ func (j *judge) names(verdict *Verdict) {
 	}
 }
 
-// replaced finds what was handed over to the route, and has another name than what the route wants.
-func (j *judge) replaced() (keys []translate.Key) {
-	add := func(kind translate.Kind, rival Identity, adopt string) {
-		key := translate.Key{Kind: kind.GVK.Kind, NamespacedName: types.NamespacedName{Namespace: rival.Namespace, Name: rival.Name}}
-		wanted := slices.ContainsFunc(j.Wanted.Objects, func(item translate.Item) bool { return translate.KeyOf(item.Object) == key })
-		object := j.world.Named(key)
-		if adopt == j.Name && !wanted && object != nil && object.Controller == nil && !slices.Contains(keys, key) {
-			keys = append(keys, key)
-		}
-	}
+// handedOver finds what was handed over to the route, and has another name than what the route wants.
+func (j *judge) handedOver() {
 	for _, host := range j.Wanted.RealHosts(j.ExternalRoute) {
 		for _, entry := range j.world.ServiceEntries(j.Namespace, host) {
-			if entry.Kind == "" {
-				add(translate.ServiceEntryKind, entry.Identity, entry.Adopt)
+			if entry.Kind == "" && j.mayReplace(translate.ServiceEntryKind, entry.Identity, entry.Adopt) {
+				j.replace(translate.ServiceEntryKind, entry.Identity)
 			}
 		}
 		for _, rule := range j.world.DestinationRules(j.Namespace, host) {
-			add(translate.DestinationRuleKind, rule.Identity, rule.Adopt)
+			if j.mayReplace(translate.DestinationRuleKind, rule.Identity, rule.Adopt) {
+				j.replace(translate.DestinationRuleKind, rule.Identity)
+			}
 		}
 	}
-	return keys
+}
+
+// mayReplace reports whether an object was handed over to the route, is nobody's, and is none that the route wants.
+func (j *judge) mayReplace(kind translate.Kind, rival Identity, adopt string) bool {
+	key := keyOf(kind, rival)
+	wanted := slices.ContainsFunc(j.Wanted.Objects, func(item translate.Item) bool { return translate.KeyOf(item.Object) == key })
+	if adopt != j.Name || wanted {
+		return false
+	}
+	object := j.world.Named(key)
+	return object != nil && object.Controller == nil
+}
+
+func (j *judge) replace(kind translate.Kind, rival Identity) {
+	if !j.replaces(kind, rival) {
+		j.replaced = append(j.replaced, keyOf(kind, rival))
+	}
+}
+
+// replaces reports whether the plan replaces an object of other people.
+func (j *judge) replaces(kind translate.Kind, rival Identity) bool {
+	return slices.Contains(j.replaced, keyOf(kind, rival))
+}
+
+func keyOf(kind translate.Kind, rival Identity) translate.Key {
+	return translate.Key{Kind: kind.GVK.Kind, NamespacedName: types.NamespacedName{Namespace: rival.Namespace, Name: rival.Name}}
 }
 
 func (j *judge) nameConflict(key translate.Key, owner *metav1.OwnerReference) string {

@@ -444,7 +444,36 @@ func TestJudge(t *testing.T) {
 			world: func(l *list) { l.handsOver("mine", "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}") },
 			want:  "replaces ServiceEntry hand, DestinationRule hand",
 		},
-		"... and is another controller's": {
+		"... and the rule is another controller's, so that the route does not replace it": {
+			world: func(l *list) {
+				l.handsOver("mine", "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}")
+				l.theirs[1].SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}})
+			},
+			want: "DestinationConflict spec.destinations[0] DestinationRule demo/hand for host a.example.com has another exportTo, and Istio would ignore " +
+				"the older of the two: change it to agree with the route, or delete it",
+		},
+		"... and a host in place has a plain port on which the entry, another controller's, has an open one": {
+			mine: inPlaceA,
+			world: func(l *list) {
+				e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
+				read(l.T, "{hosts: [a.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}", &e.Spec)
+				e.Annotations = map[string]string{v1alpha1.AdoptAnnotation: "mine"}
+				e.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}}
+				l.foreign(e)
+			},
+			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com declares port 80, on which the route upgrades the host in " +
+				"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it",
+		},
+		"a DestinationRule for the egress gateway is handed over, which no route replaces": {
+			mine: eastA,
+			world: func(l *list) {
+				l.rule("demo", "{host: east.gateways.svc.cluster.local, subsets: [{name: cnn}]}")
+				l.theirs[0].SetAnnotations(map[string]string{v1alpha1.AdoptAnnotation: "mine"})
+			},
+			want: "DestinationConflict spec.egressGateway DestinationRule demo/hand for host east.gateways.svc.cluster.local has another exportTo, and Istio would " +
+				"ignore the older of the two: change it to agree with the route, or delete it",
+		},
+		"an object of another controller has the name of mine": {
 			world: func(l *list) {
 				v := virtualService(l.T, at("demo", "mine", 90), "{hosts: [x], exportTo: [.], http: [{}]}")
 				v.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}}
