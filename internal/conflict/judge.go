@@ -3,6 +3,7 @@ package conflict
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -268,6 +269,16 @@ func (j *judge) path(item translate.Item, host string) *field.Path {
 	return item.Path
 }
 
+// realPath is the field that asks for the real name of an external host.
+func (j *judge) realPath(host string) *field.Path {
+	for i, d := range j.Spec.Destinations {
+		if u, err := url.Parse(string(d.URL)); err == nil && u.Hostname() == host {
+			return field.NewPath("spec", "destinations").Index(i)
+		}
+	}
+	return j.path(j.Wanted.Objects[0], host)
+}
+
 func named(object translate.Object, identity Identity) bool {
 	return object.GetName() == identity.Name && object.GetNamespace() == identity.Namespace
 }
@@ -494,11 +505,18 @@ func (j *judge) names(verdict *Verdict) {
 
 // handedOver finds what was handed over to the route, and has another name than what the route wants.
 func (j *judge) handedOver() {
-	for _, host := range j.Wanted.RealHosts(j.ExternalRoute) {
+	hosts := j.Wanted.RealHosts(j.ExternalRoute)
+	for _, host := range hosts {
 		for _, entry := range j.world.ServiceEntries(j.Namespace, host) {
-			if entry.Kind == "" && j.mayReplace(translate.ServiceEntryKind, entry.Identity, entry.Adopt) {
-				j.replace(translate.ServiceEntryKind, entry.Identity)
+			if entry.Kind != "" || !j.mayReplace(translate.ServiceEntryKind, entry.Identity, entry.Adopt) {
+				continue
 			}
+			if i := slices.IndexFunc(entry.Hosts, func(h string) bool { return !slices.Contains(hosts, h) }); i >= 0 {
+				j.destinationConflict(j.realPath(host), "ServiceEntry %s/%s for host %s is handed over to the route and also declares %s, which the route does "+
+					"not: move %[4]s to another ServiceEntry, or remove the annotation %s", entry.Namespace, entry.Name, host, entry.Hosts[i], v1alpha1.AdoptAnnotation)
+				continue
+			}
+			j.replace(translate.ServiceEntryKind, entry.Identity)
 		}
 		for _, rule := range j.world.DestinationRules(j.Namespace, host) {
 			if j.mayReplace(translate.DestinationRuleKind, rule.Identity, rule.Adopt) {

@@ -455,14 +455,41 @@ func TestJudge(t *testing.T) {
 		"... and a host in place has a plain port on which the entry, another controller's, has an open one": {
 			mine: inPlaceA,
 			world: func(l *list) {
-				e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
-				read(l.T, "{hosts: [a.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}", &e.Spec)
-				e.Annotations = map[string]string{v1alpha1.AdoptAnnotation: "mine"}
-				e.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}}
-				l.foreign(e)
+				l.handsOverEntry("{hosts: [a.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}")
+				l.theirs[0].SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "p", Controller: new(true)}})
 			},
 			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com declares port 80, on which the route upgrades the host in " +
 				"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it",
+		},
+		"an entry of more hosts than the route's is handed over": {
+			world: func(l *list) {
+				l.handsOverEntry("{hosts: [a.example.com, z.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
+			},
+			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com is handed over to the route and also declares z.example.com, " +
+				"which the route does not: move z.example.com to another ServiceEntry, or remove the annotation networking.externalroute.io/adopt",
+		},
+		"... to a route with private names": {
+			mine: strings.Replace(webToA, "resolution: DNS", "resolution: DNS, endpoints: [{address: 203.0.113.1}]", 1),
+			world: func(l *list) {
+				l.handsOverEntry("{hosts: [z.example.com, a.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
+			},
+			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com is handed over to the route and also declares z.example.com, " +
+				"which the route does not: move z.example.com to another ServiceEntry, or remove the annotation networking.externalroute.io/adopt",
+		},
+		"... to a pass-through route": {
+			mine: passA,
+			world: func(l *list) {
+				l.handsOverEntry("{hosts: [a.example.com, z.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
+			},
+			want: "DestinationConflict spec.hosts[0] ServiceEntry demo/hand for host a.example.com is handed over to the route and also declares z.example.com, " +
+				"which the route does not: move z.example.com to another ServiceEntry, or remove the annotation networking.externalroute.io/adopt",
+		},
+		"an entry of two hosts is handed over to a route for both": {
+			mine: strings.Replace(passA, `"*.example.org"`, "z.example.com", 1),
+			world: func(l *list) {
+				l.handsOverEntry("{hosts: [a.example.com, z.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
+			},
+			want: "replaces ServiceEntry hand",
 		},
 		"a DestinationRule for the egress gateway is handed over, which no route replaces": {
 			mine: eastA,
@@ -603,6 +630,14 @@ func (l *list) handsOver(route, rule string) {
 	for _, object := range l.theirs {
 		object.SetAnnotations(map[string]string{v1alpha1.AdoptAnnotation: route})
 	}
+}
+
+// handsOverEntry is a ServiceEntry of another user that was handed over to the judged route.
+func (l *list) handsOverEntry(spec string) {
+	e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "hand", 10)}
+	e.Annotations = map[string]string{v1alpha1.AdoptAnnotation: "mine"}
+	read(l.T, spec, &e.Spec)
+	l.foreign(e)
 }
 
 func (l *list) gateway(second int64, spec string) {
