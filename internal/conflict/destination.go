@@ -337,6 +337,20 @@ func (d DestinationRule) hiddenBy(ours DestinationRule) string {
 	return fmt.Sprintf("also applies to namespace %s, in which the route's own would replace it: leave %[1]s out of its exportTo, or delete it", ours.Namespace)
 }
 
+// inForce are those rules of one host and namespace, in Istio's order, that Istio asks about workloads of the namespace: the last ones that it merges.
+func inForce(rules []DestinationRule) (last []DestinationRule) {
+	for _, rule := range rules {
+		if rule.Selector || !rule.seenAtHome() {
+			continue
+		}
+		if len(last) > 0 && !merge(last[0], rule) {
+			last = nil
+		}
+		last = append(last, rule)
+	}
+	return last
+}
+
 // seenAtHome says whether sidecars of its own namespace use it.
 func (d DestinationRule) seenAtHome() bool {
 	home := []string{".", "*", d.Namespace}

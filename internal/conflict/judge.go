@@ -34,6 +34,8 @@ type Verdict struct {
 	Adopted map[translate.Key]*Named
 	// Replaced are ServiceEntries and DestinationRules of other names for the route's destinations that were handed over to it.
 	Replaced []translate.Key
+	// InForce are those of Replaced that decide about workloads of the namespace, in Istio's order. It ignores the others, or they are for other namespaces.
+	InForce []translate.Key
 	// Earlier are wanted objects of an earlier route of the same name, which are on their way out.
 	Earlier map[translate.Key]*Named
 }
@@ -54,7 +56,7 @@ func Judge(route Route, world World) Verdict {
 	case len(j.destinations) > 0:
 		verdict.Refusal = &translate.Refusal{Reason: v1alpha1.ReasonDestinationConflict, Problems: j.destinations}
 	default:
-		verdict.Replaced = j.replaced
+		verdict.Replaced, verdict.InForce = j.replaced, j.inForce
 		j.names(&verdict)
 	}
 	return verdict
@@ -94,7 +96,7 @@ type judge struct {
 	world World
 	// has are the claims of the objects that stand.
 	has                 []Holder
-	replaced            []translate.Key
+	replaced, inForce   []translate.Key
 	hosts, destinations field.ErrorList
 }
 
@@ -516,11 +518,14 @@ func (j *judge) handedOver() {
 					"not: move %[4]s to another ServiceEntry, or remove the annotation %s", entry.Namespace, entry.Name, host, entry.Hosts[i], v1alpha1.AdoptAnnotation)
 				continue
 			}
-			j.replace(translate.ServiceEntryKind, entry.Identity)
+			j.replace(translate.ServiceEntryKind, entry.Identity, entry.rank() != invisible)
 		}
-		for _, rule := range j.world.DestinationRules(j.Namespace, host) {
+		rules := j.world.DestinationRules(j.Namespace, host)
+		asked := inForce(rules)
+		for _, rule := range rules {
 			if j.mayReplace(translate.DestinationRuleKind, rule.Identity, rule.Adopt) {
-				j.replace(translate.DestinationRuleKind, rule.Identity)
+				decides := slices.ContainsFunc(asked, func(a DestinationRule) bool { return a.Name == rule.Name })
+				j.replace(translate.DestinationRuleKind, rule.Identity, decides)
 			}
 		}
 	}
@@ -537,9 +542,13 @@ func (j *judge) mayReplace(kind translate.Kind, rival Identity, adopt string) bo
 	return object != nil && object.Controller == nil
 }
 
-func (j *judge) replace(kind translate.Kind, rival Identity) {
-	if !j.replaces(kind, rival) {
-		j.replaced = append(j.replaced, keyOf(kind, rival))
+func (j *judge) replace(kind translate.Kind, rival Identity, decides bool) {
+	if j.replaces(kind, rival) {
+		return
+	}
+	j.replaced = append(j.replaced, keyOf(kind, rival))
+	if decides {
+		j.inForce = append(j.inForce, keyOf(kind, rival))
 	}
 }
 

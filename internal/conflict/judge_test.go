@@ -461,6 +461,27 @@ func TestJudge(t *testing.T) {
 			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com declares port 80, on which the route upgrades the host in " +
 				"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it",
 		},
+		"of rules that Istio merges all are in force, the oldest first": {
+			world: func(l *list) {
+				l.handsOverRule("b-pool", 20, "{host: a.example.com, trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}")
+				l.handsOverRule("a-far", 5, "{host: a.example.com, exportTo: [far], trafficPolicy: {tls: {mode: DISABLE}}}")
+				l.handsOverRule("c-tls", 10, "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}")
+			},
+			want: "replaces DestinationRule a-far, DestinationRule c-tls, DestinationRule b-pool; in force DestinationRule c-tls, DestinationRule b-pool",
+		},
+		"of those that it does not merge the youngest is": {
+			world: func(l *list) {
+				l.handsOverRule("older", 10, "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}")
+				l.handsOverRule("younger", 20, "{host: a.example.com, exportTo: [demo, far], trafficPolicy: {tls: {mode: SIMPLE, sni: b.example.com}}}")
+			},
+			want: "replaces DestinationRule older, DestinationRule younger; in force DestinationRule younger",
+		},
+		"an entry that the namespace does not see is not in force": {
+			world: func(l *list) {
+				l.handsOverEntry("{hosts: [a.example.com], exportTo: [far], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
+			},
+			want: "replaces ServiceEntry hand; in force ",
+		},
 		"an entry of more hosts than the route's is handed over": {
 			world: func(l *list) {
 				l.handsOverEntry("{hosts: [a.example.com, z.example.com], ports: [{number: 443, name: https, protocol: TLS}], resolution: DNS}")
@@ -544,16 +565,24 @@ func described(v conflict.Verdict) string {
 		return "adopted " + key.String()
 	}
 	if len(v.Replaced) > 0 {
-		var keys []string
-		for _, key := range v.Replaced {
-			keys = append(keys, key.String())
+		said := "replaces " + listed(v.Replaced)
+		if !slices.Equal(v.InForce, v.Replaced) {
+			said += "; in force " + listed(v.InForce)
 		}
-		return "replaces " + strings.Join(keys, ", ")
+		return said
 	}
 	if len(v.Earlier) == 4 {
 		return "earlier Service mine-alias, ServiceEntry, DestinationRule, VirtualService"
 	}
 	return ""
+}
+
+func listed(keys []translate.Key) string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = key.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // list is a world that is known whole.
@@ -640,6 +669,14 @@ func (l *list) handsOverEntry(spec string) {
 	l.foreign(e)
 }
 
+// handsOverRule is a DestinationRule of another user that was handed over to the judged route.
+func (l *list) handsOverRule(name string, second int64, spec string) {
+	d := &networkingv1.DestinationRule{ObjectMeta: at("demo", name, second)}
+	d.Annotations = map[string]string{v1alpha1.AdoptAnnotation: "mine"}
+	read(l.T, spec, &d.Spec)
+	l.foreign(d)
+}
+
 func (l *list) gateway(second int64, spec string) {
 	g := &networkingv1.Gateway{ObjectMeta: at("gateways", "hand", second)}
 	read(l.T, spec, &g.Spec)
@@ -702,6 +739,7 @@ func (l *list) DestinationRules(namespace, host string) (found []conflict.Destin
 			found = append(found, conflict.DestinationRuleFacts(d))
 		}
 	}
+	slices.SortFunc(found, func(a, b conflict.DestinationRule) int { return a.Compare(b.Identity) })
 	return found
 }
 

@@ -222,6 +222,9 @@ func (r *Reconciler) next(p *pass) {
 	for _, key := range p.verdict.Replaced {
 		if object := p.world.Object(key); object != nil {
 			standing.Replaced[key] = object
+			if slices.Contains(p.verdict.InForce, key) {
+				standing.InForce = append(standing.InForce, object)
+			}
 		}
 	}
 	for key, object := range p.verdict.Earlier {

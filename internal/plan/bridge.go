@@ -31,21 +31,23 @@ func (p *planner) bridge(want, live translate.Object) translate.Object {
 	return want
 }
 
-// keepReplaced adds what rules that were handed over decide about the host, its settings and subsets: Istio may ignore those rules beside the route's.
+// keepReplaced adds what rules that were handed over decide about the host, subsets and the settings of the first that has any: Istio may ignore those rules
+// beside the route's.
 func (p *planner) keepReplaced(want *networkingv1.DestinationRule) *networkingv1.DestinationRule {
-	both := want
-	for _, key := range slices.SortedFunc(maps.Keys(p.Replaced), compareKeys) {
-		old, is := p.Replaced[key].(*networkingv1.DestinationRule)
+	both, decided := want, false
+	for _, object := range p.InForce {
+		old, is := object.(*networkingv1.DestinationRule)
 		if !is || old.Spec.Host != want.Spec.Host {
 			continue
 		}
 		both = keepSubsets(both, old)
-		if old.Spec.TrafficPolicy != nil {
-			if both == want {
-				both = want.DeepCopy()
-			}
-			both.Spec.TrafficPolicy = old.Spec.TrafficPolicy
+		if decided || old.Spec.TrafficPolicy == nil {
+			continue
 		}
+		if both == want {
+			both = want.DeepCopy()
+		}
+		both.Spec.TrafficPolicy, decided = old.Spec.TrafficPolicy, true
 	}
 	return both
 }
@@ -99,8 +101,8 @@ func (p *planner) keepPorts(ports []*istio.ServicePort, host string) []*istio.Se
 	if p.isSettled() {
 		return ports
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(p.Replaced), compareKeys) {
-		old, is := p.Replaced[key].(*networkingv1.ServiceEntry)
+	for _, object := range p.InForce {
+		old, is := object.(*networkingv1.ServiceEntry)
 		if !is || !slices.Contains(old.Spec.Hosts, host) {
 			continue
 		}

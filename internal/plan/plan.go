@@ -39,6 +39,8 @@ type Standing struct {
 	Adopted map[translate.Key]translate.Object
 	// Replaced are objects of other names that were handed over to the route. Traffic may use them until it has moved; then they are deleted.
 	Replaced map[translate.Key]translate.Object
+	// InForce are those of Replaced that decide about traffic, in Istio's order.
+	InForce []translate.Object
 	// Earlier are wanted objects of another route of the same name.
 	Earlier map[translate.Key]Earlier
 	// Created is when the route was created, in whole seconds.

@@ -968,6 +968,23 @@ func TestNext(t *testing.T) {
 			},
 			[]string{"0s: Service, ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s"},
 		},
+		"... decide nothing either if Istio does not ask them": {
+			func(s *story) {
+				s.handOver(toB, "VirtualService")
+				s.replaces("old", "a.example.com")
+				s.inForce = nil
+				s.route(toA)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+				s.after(3 * time.Second)
+				s.pass()
+			},
+			[]string{
+				"0s: Service, ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s", "3s: VirtualService!; Programmed; again 3s",
+				"6s: delete DestinationRule(old), ServiceEntry(old); Programmed",
+			},
+		},
 		"adopted objects that are as the route asks are written once": {
 			func(s *story) {
 				s.handOver(toA, "Service", "ServiceEntry", "DestinationRule", "VirtualService")
@@ -1130,6 +1147,7 @@ type story struct {
 	owned      map[translate.Key]translate.Object
 	theirs     map[translate.Key]translate.Object // that were handed over
 	replaced   map[translate.Key]translate.Object // that were handed over, and have other names
+	inForce    []translate.Object                 // those of them that Istio asks
 	gone       map[translate.Key]plan.Earlier
 	services   map[string]bool // that exist with pods
 
@@ -1176,6 +1194,7 @@ func (s *story) replaces(name, host string) {
 	rule.Spec.Host, rule.Spec.TrafficPolicy = host, &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE}}
 	rule.Spec.Subsets = []*istio.Subset{{Name: "old"}}
 	s.replaced = map[translate.Key]translate.Object{translate.KeyOf(entry): entry, translate.KeyOf(rule): rule}
+	s.inForce = []translate.Object{entry, rule}
 }
 
 func (s *story) put(object translate.Object) {
@@ -1251,7 +1270,7 @@ func (s *story) pass() {
 	wanted := plan.Wanted{
 		Objects: translation.Objects, OntoTraffic: translation.OntoTraffic(), Suspended: s.suspended, Withdrawn: s.withdrawn, Settle: settle,
 	}
-	standing := plan.Standing{Owned: s.owned, Earlier: s.gone, Adopted: maps.Clone(s.theirs), Replaced: s.replaced, Created: s.began}
+	standing := plan.Standing{Owned: s.owned, Earlier: s.gone, Adopted: maps.Clone(s.theirs), Replaced: s.replaced, InForce: s.inForce, Created: s.began}
 	p := plan.Next(wanted, standing, &s.moments, s.now)
 	at := s.now
 	failed := s.execute(p)
@@ -1432,5 +1451,37 @@ func TestFailuresThatComeSlowlyAreARow(t *testing.T) {
 	}
 	if !failures.Paused(now) {
 		t.Error("the third failure in a row starts no pause")
+	}
+}
+
+// Of several rules that were handed over, the route's decides as the first does that decides anything, and has the subsets of all.
+func TestFirstRuleInForceDecides(t *testing.T) {
+	rule := func(name, sni string) *networkingv1.DestinationRule {
+		r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: name}}
+		r.Spec.Host, r.Spec.Subsets = "a.example.com", []*istio.Subset{{Name: name}}
+		if sni != "" {
+			r.Spec.TrafficPolicy = &istio.TrafficPolicy{Tls: &istio.ClientTLSSettings{Mode: istio.ClientTLSSettings_SIMPLE, Sni: sni}}
+		}
+		return r
+	}
+	s := &story{T: t, spec: toA}
+	wanted := s.translate()
+	standing := plan.Standing{Replaced: map[translate.Key]translate.Object{}}
+	for _, r := range []*networkingv1.DestinationRule{rule("subsets", ""), rule("second", "second"), rule("third", "third")} {
+		standing.Replaced[translate.KeyOf(r)] = r
+		standing.InForce = append(standing.InForce, r)
+	}
+	p := plan.Next(plan.Wanted{Objects: wanted.Objects, OntoTraffic: true, Settle: settle}, standing, &plan.Moments{}, time.Unix(1000, 0))
+	var got []string
+	for _, step := range p.Apply {
+		if r, is := step.Object.(*networkingv1.DestinationRule); is {
+			got = append(got, r.Spec.TrafficPolicy.GetTls().GetSni())
+			for _, subset := range r.Spec.Subsets[1:] {
+				got = append(got, subset.Name)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"second", "subsets", "second", "third"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
