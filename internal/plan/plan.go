@@ -7,6 +7,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -287,14 +288,10 @@ func (p *planner) leftovers() {
 			leftovers = append(leftovers, deletionOf(object))
 		}
 	}
-	for _, object := range p.Replaced {
-		if object.GetDeletionTimestamp().IsZero() {
-			leftovers = append(leftovers, deletionOf(object))
-		}
-	}
+	slices.SortFunc(leftovers, compareDeletion)
+	leftovers = append(leftovers, p.replacements()...)
 	switch {
 	case p.isSettled():
-		slices.SortFunc(leftovers, compareDeletion)
 		p.Delete = leftovers
 		if lastRoute {
 			p.Again = p.Settle
@@ -302,6 +299,18 @@ func (p *planner) leftovers() {
 	case p.wait == 0 && (len(leftovers) > 0 || p.bridged()):
 		p.Again = p.settled.Sub(p.now)
 	}
+}
+
+// replacements deletes what was handed over, entries first: what others still send to an entry would leave in plaintext without its rule.
+func (p *planner) replacements() []Deletion {
+	var replaced []Deletion
+	for _, object := range p.Replaced {
+		if object.GetDeletionTimestamp().IsZero() {
+			replaced = append(replaced, deletionOf(object))
+		}
+	}
+	slices.SortFunc(replaced, func(a, b Deletion) int { return cmp.Or(translate.Rank(a.Kind)-translate.Rank(b.Kind), cmp.Compare(a.Name, b.Name)) })
+	return replaced
 }
 
 // bridged reports whether an upstream is not yet as the route asks, since traffic has not settled.

@@ -938,7 +938,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: Service, ServiceEntry(a:443,80), DestinationRule(a 2, settings); Switching; again 3s", "0s: Switching; again 3s",
 				"3s: VirtualService!; Programmed; again 3s", "3s: Programmed; again 3s",
-				"6s: ServiceEntry(a:443), DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
+				"6s: ServiceEntry(a:443), DestinationRule(a 1); delete ServiceEntry(old), DestinationRule(old); Programmed", "6s: Programmed",
 			},
 		},
 		"... in place": {
@@ -956,7 +956,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: ServiceEntry(a:443,80), DestinationRule(a 2, settings); Switching; again 3s",
 				"3s: VirtualService; Programmed; again 3s", "3s: Programmed; again 3s",
-				"6s: ServiceEntry(a:443,80-), DestinationRule(a 1); delete DestinationRule(old), ServiceEntry(old); Programmed", "6s: Programmed",
+				"6s: ServiceEntry(a:443,80-), DestinationRule(a 1); delete ServiceEntry(old), DestinationRule(old); Programmed", "6s: Programmed",
 			},
 		},
 		"... of another host decide nothing": {
@@ -982,7 +982,7 @@ func TestNext(t *testing.T) {
 			},
 			[]string{
 				"0s: Service, ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s", "3s: VirtualService!; Programmed; again 3s",
-				"6s: delete DestinationRule(old), ServiceEntry(old); Programmed",
+				"6s: delete ServiceEntry(old), DestinationRule(old); Programmed",
 			},
 		},
 		"adopted objects that are as the route asks are written once": {
