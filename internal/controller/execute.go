@@ -196,13 +196,22 @@ func (p *pass) uid(key translate.Key) types.UID {
 	return p.stands[key]
 }
 
-// delete deletes one object, and no other of its name.
+// delete deletes one object, and no other of its name. If another user has changed one that was handed over, perhaps to take it back, the cache shows that in
+// a moment, and the next pass plans anew.
 func (r *Reconciler) delete(ctx context.Context, p *pass, d plan.Deletion) error {
 	object := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: d.Namespace, Name: d.Name}}
 	kind, _ := translate.KindNamed(d.Kind)
 	object.SetGroupVersionKind(kind.GVK)
-	err := r.client.Delete(ctx, object, client.Preconditions{UID: &d.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	as := client.Preconditions{UID: &d.UID}
+	if d.Version != "" {
+		as.ResourceVersion = &d.Version
+	}
+	err := r.client.Delete(ctx, object, as, client.PropagationPolicy(metav1.DeletePropagationBackground))
 	p.state.moments.Deleted(d.Key, err, r.clock.Now())
+	if d.Version != "" && apierrors.IsConflict(err) {
+		p.plan.Again = sooner(p.plan.Again, plan.CacheLagLimit)
+		return nil
+	}
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) { // a conflict says that it is another object by now
 		return fmt.Errorf("delete %s: %w", d.Key, err)
 	}

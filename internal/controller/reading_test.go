@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	istio "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -148,4 +150,48 @@ func TestConcurrentlyCreatedObjectsAreNotAdopted(t *testing.T) {
 	}
 	s.delete(s.read("web"))
 	s.only("Service/web", "VirtualService/web")
+}
+
+// An object that its user takes back while the operator is about to delete it stays.
+func TestHandedOverObjectThatIsTakenBackStays(t *testing.T) {
+	c, err := startCluster(controlplane.Options{ExternalRoute: true, Istio: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	s := newStory(t, c)
+	entry := &networkingv1.ServiceEntry{}
+	entry.Name, entry.Annotations = "old", map[string]string{v1alpha1.AdoptAnnotation: "web"}
+	entry.Spec.Hosts, entry.Spec.Resolution = []string{"api.example.com"}, istio.ServiceEntry_DNS
+	entry.Spec.Ports = []*istio.ServicePort{{Number: 443, Name: "https", Protocol: "TLS"}}
+	s.create(entry)
+	taken := entry.DeepCopy()
+	taken.Annotations = nil
+	var deletions atomic.Int32
+	late := func(config *rest.Config, options client.Options) (client.Client, error) {
+		usual, err := client.NewWithWatch(config, options)
+		if err != nil {
+			return nil, err
+		}
+		return interceptor.NewClient(usual, interceptor.Funcs{
+			Delete: func(ctx context.Context, cl client.WithWatch, object client.Object, options ...client.DeleteOption) error {
+				if object.GetName() == "old" && deletions.Add(1) == 1 {
+					if err := c.client.Update(ctx, taken); err != nil {
+						return err
+					}
+				}
+				return cl.Delete(ctx, object, options...)
+			},
+		}), nil
+	}
+	if c.end, c.done, err = c.runOperator(labels.Everything(), late); err != nil {
+		t.Fatal(err)
+	}
+	s.route("web", simple)
+	s.ready("web")
+	s.quiet()
+	s.get("old", entry)
+	if got := deletions.Load(); got != 1 {
+		t.Errorf("want one attempt to delete the object, got %d", got)
+	}
 }

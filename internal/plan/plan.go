@@ -104,10 +104,12 @@ type Step struct {
 type Deletion struct {
 	translate.Key
 	UID types.UID
+	// Version is the resourceVersion of an object that is another user's: it is deleted as it was read. It is empty for one that the route controls.
+	Version string
 }
 
 func deletionOf(object translate.Object) Deletion {
-	return Deletion{translate.KeyOf(object), object.GetUID()}
+	return Deletion{Key: translate.KeyOf(object), UID: object.GetUID()}
 }
 
 // Key names the object that the step writes.
@@ -148,7 +150,7 @@ func collect(standing Standing, now time.Time) Plan {
 	for key, earlier := range standing.Earlier {
 		keys = append(keys, key)
 		if earlier.isEarlier(standing.Created, now) {
-			plan.Delete = append(plan.Delete, Deletion{key, earlier.UID})
+			plan.Delete = append(plan.Delete, Deletion{Key: key, UID: earlier.UID})
 		}
 	}
 	slices.SortFunc(plan.Delete, compareDeletion)
@@ -306,10 +308,14 @@ func (p *planner) replacements() []Deletion {
 	var replaced []Deletion
 	for _, object := range p.Replaced {
 		if object.GetDeletionTimestamp().IsZero() {
-			replaced = append(replaced, deletionOf(object))
+			deletion := deletionOf(object)
+			deletion.Version = object.GetResourceVersion()
+			replaced = append(replaced, deletion)
 		}
 	}
-	slices.SortFunc(replaced, func(a, b Deletion) int { return cmp.Or(translate.Rank(a.Kind)-translate.Rank(b.Kind), cmp.Compare(a.Name, b.Name)) })
+	slices.SortFunc(replaced, func(a, b Deletion) int {
+		return cmp.Or(translate.Rank(a.Kind)-translate.Rank(b.Kind), cmp.Compare(a.Name, b.Name))
+	})
 	return replaced
 }
 
