@@ -36,7 +36,6 @@ type draft struct {
 	notes   []string
 
 	port    uint32
-	inPlace bool
 	targets []*target
 }
 
@@ -136,7 +135,7 @@ func (d *draft) readHosts() {
 		case isAlias:
 			d.route.Spec.Hosts = append(d.route.Spec.Hosts, v1alpha1.RouteHost(alias))
 		case slices.ContainsFunc(d.targets, func(t *target) bool { return t.istio.Host == host }):
-			d.route.Spec.Hosts, d.inPlace = append(d.route.Spec.Hosts, v1alpha1.RouteHost(host)), true
+			d.route.Spec.Hosts = append(d.route.Spec.Hosts, v1alpha1.RouteHost(host))
 		default:
 			d.reason("host %s is neither a Service of namespace %s nor the host of a destination", host, d.v.Namespace)
 		}
@@ -182,8 +181,22 @@ func (d *draft) namePort() {
 		_, _, port, _ := splitURL(string(d.targets[0].destination.URL))
 		usual = int32(port) //nolint:gosec // 1..65535
 	}
+	d.checkInPlace()
 	if int32(d.port) != usual { //nolint:gosec // 1..65535
 		d.route.Spec.Port = int32(d.port) //nolint:gosec // 1..65535
+	}
+}
+
+// checkInPlace refuses to take requests that the old objects do not know.
+func (d *draft) checkInPlace() {
+	for _, host := range d.v.Spec.Hosts {
+		if _, isAlias := d.alias(host); isAlias || d.port == 0 {
+			continue
+		}
+		if _, problem := d.resolve(d.v.Namespace, &istio.Destination{Host: host, Port: &istio.PortSelector{Number: d.port}}); problem != "" {
+			d.reason("no ServiceEntry declares port %d of %s, and the route would take requests there that leave directly today: remove the host, or write a match with port",
+				d.port, host)
+		}
 	}
 }
 
@@ -247,6 +260,9 @@ func (d *draft) target(to *istio.Destination, scheme string) *target {
 		d.reason("%s", problem)
 		return nil
 	}
+	if rule := d.unreadRule(d.v.Namespace, to.Host); rule != "" {
+		d.reason("DestinationRule %s cannot be read, and may decide about %s", rule, to.Host)
+	}
 	d.use(u)
 	t := &target{istio: to, upstream: u}
 	d.checkEntry(u.entry, u.port)
@@ -302,10 +318,9 @@ func (d *draft) describe(t *target, scheme string) {
 	_, _, _, t.authority = splitURL(raw)
 	t.destination = v1alpha1.Destination{URL: v1alpha1.URL(raw)}
 	d.readEndpoints(t)
-	if d.shares(t) {
+	if objects := d.beginsBeside(t); len(objects) > 0 {
 		t.destination.Endpoints = []v1alpha1.Endpoint{{Address: v1alpha1.EndpointAddress(host)}}
-		d.notes = append(d.notes, fmt.Sprintf("other VirtualServices use DestinationRule %s too: endpoints lets the route begin beside it. "+
-			"When all routes are ready, delete the rule and its ServiceEntry, and remove endpoints", t.rule.Name))
+		d.notes = append(d.notes, fmt.Sprintf("endpoints lets the route begin beside %s: remove endpoints when that is gone", strings.Join(objects, " and ")))
 	}
 	if speaksHTTP2(t.port.Protocol) {
 		t.destination.Protocol = v1alpha1.ProtocolHTTP2
@@ -315,14 +330,27 @@ func (d *draft) describe(t *target, scheme string) {
 	}
 }
 
-// shares reports whether other VirtualServices need a rule that decides about the whole host, and the route would conflict with it.
-func (d *draft) shares(t *target) bool {
-	if t.rule == nil || len(t.entry.Spec.Endpoints) > 0 || slices.Contains(d.v.Spec.Hosts, t.istio.Host) || t.entry.Spec.Resolution != istio.ServiceEntry_DNS {
-		return false
+// beginsBeside are the objects that stay and would conflict with the route, unless it has a private upstream name.
+func (d *draft) beginsBeside(t *target) (objects []string) {
+	if len(t.entry.Spec.Endpoints) > 0 || d.road != nil {
+		return nil
 	}
-	return slices.ContainsFunc(d.virtualServices, func(v *networkingv1.VirtualService) bool {
-		return v != d.v && v.Namespace == d.v.Namespace && uses(v, t.istio.Host)
-	})
+	private := !slices.Contains(d.v.Spec.Hosts, t.istio.Host) && t.entry.Spec.Resolution == istio.ServiceEntry_DNS
+	if entry := translate.KeyOf(t.entry); private && d.kept[entry] != "" {
+		objects = append(objects, entry.String())
+	}
+	if t.rule == nil {
+		return objects
+	}
+	rule := translate.KeyOf(t.rule)
+	switch why := d.kept[rule]; {
+	case why == "":
+	case private:
+		objects = append(objects, rule.String())
+	default:
+		d.reason("%s stays, and a route for %s conflicts with it: %s", rule, t.istio.Host, why)
+	}
+	return objects
 }
 
 // realName is the host of the URL. An entry with endpoints may have a host that no server knows; the authority then is the name that the server knows.
@@ -334,7 +362,7 @@ func (d *draft) realName(t *target) string {
 	for _, http := range d.v.Spec.Http {
 		for _, to := range http.Route {
 			if proto.Equal(to.Destination, t.istio) {
-				names = append(names, cmp.Or(authorityOf(to.Headers), authorityOf(http.Headers), http.GetRewrite().GetAuthority()))
+				names = append(names, authorityFor(http, to))
 			}
 		}
 	}
@@ -343,6 +371,11 @@ func (d *draft) realName(t *target) string {
 		return t.istio.Host
 	}
 	return names[0]
+}
+
+// authorityFor is the authority that Istio writes for a destination. The rewrite is stronger than the headers of the route, and those than the destination's.
+func authorityFor(http *istio.HTTPRoute, to *istio.HTTPRouteDestination) string {
+	return cmp.Or(http.GetRewrite().GetAuthority(), authorityOf(http.Headers), authorityOf(to.Headers))
 }
 
 func authorityOf(h *istio.Headers) string {

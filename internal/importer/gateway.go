@@ -31,6 +31,10 @@ type road struct {
 // overGateway imports a VirtualService with two legs through an egress gateway, by protocol: requests, and TLS that passes through.
 func (i *importer) overGateway(v *networkingv1.VirtualService) {
 	gateways := slices.DeleteFunc(slices.Clone(v.Spec.Gateways), func(g string) bool { return g == "mesh" })
+	if len(gateways) == len(v.Spec.Gateways) {
+		i.stay(v, "it is for an ingress gateway: keep it")
+		return
+	}
 	r := &road{VirtualService: v, gateway: gateways[0]}
 	direct, problem := r.requests()
 	var passed []string
@@ -39,7 +43,7 @@ func (i *importer) overGateway(v *networkingv1.VirtualService) {
 	}
 	switch {
 	case problem != "":
-	case len(gateways) > 1 || len(gateways) == len(v.Spec.Gateways):
+	case len(gateways) > 1:
 		problem = "spec.gateways: a route is for the mesh, and for one egress gateway"
 	case direct == nil && len(passed) == 0:
 		problem = "spec has no route through the gateway"
@@ -177,7 +181,7 @@ func (i *importer) gatewayObjects(r *road) (objects []translate.Object) {
 	for _, object := range i.all {
 		switch o := object.(type) {
 		case *networkingv1.Gateway:
-			if name := r.gateway; o.Namespace == r.Namespace && o.Name == name || o.Namespace+"/"+o.Name == name {
+			if namesGateway(r.VirtualService, r.gateway, o) {
 				objects = append(objects, o)
 			}
 		case *networkingv1.DestinationRule:
@@ -187,6 +191,11 @@ func (i *importer) gatewayObjects(r *road) (objects []translate.Object) {
 		}
 	}
 	return objects
+}
+
+// namesGateway reports whether a VirtualService means a Gateway by a name.
+func namesGateway(v *networkingv1.VirtualService, name string, gateway translate.Object) bool {
+	return name == gateway.GetNamespace()+"/"+gateway.GetName() || name == gateway.GetName() && v.Namespace == gateway.GetNamespace()
 }
 
 // passOverGateway imports the hosts whose TLS passes through the gateway.
@@ -257,8 +266,7 @@ func (d *draft) proveRoad() {
 		return
 	}
 	d.imported.Same++ // the gateway
-	d.imported.Notes = append(d.imported.Notes, fmt.Sprintf("requests leave through %s/%s as before. The operator cannot take "+
-		"the old objects over without a gap: they and the route conflict. Delete the old VirtualService, and the route begins when it has settled",
+	d.imported.Notes = append(d.imported.Notes, fmt.Sprintf("requests leave through %s/%s as before",
 		d.road.service.Namespace, d.road.service.Name))
 }
 

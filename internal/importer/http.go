@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -51,6 +52,9 @@ func (d *draft) readShares(http *istio.HTTPRoute, path string) (shares []share) 
 		d.lacks(unknown(fmt.Sprintf("%s.route[%d]", path, i), to, "destination", "weight", "headers"))
 		if to.Headers != nil && !setsAuthorityAlone(to.Headers) {
 			d.reason("%s.route[%d].headers: the headers of a destination have no counterpart in an ExternalRoute, those of a rule have", path, i)
+		}
+		if own := authorityOf(to.Headers); own != "" && len(http.Route) > 1 && authorityFor(http, to) != own {
+			d.reason("%s.route[%d].headers sets another authority than the route: set it in one place", path, i)
 		}
 		if t := d.target(to.Destination, "http"); t != nil {
 			s := share{t, to.Weight}
@@ -150,15 +154,7 @@ func (d *draft) readRewrite(rule *v1alpha1.Rule, http *istio.HTTPRoute, shares [
 	}
 	var authorities []string
 	for i, s := range shares {
-		wanted := authorityOf(http.Route[i].Headers)
-		for _, other := range []string{authorityOf(http.Headers), http.GetRewrite().GetAuthority()} {
-			if wanted == "" {
-				wanted = other
-			}
-		}
-		if wanted == "" && d.called(s.istio.Host) != "" {
-			wanted = d.called(s.istio.Host)
-		}
+		wanted := cmp.Or(authorityFor(http, http.Route[i]), d.called(s.istio.Host))
 		if wanted != "" && wanted != s.authority {
 			authorities = append(authorities, wanted)
 		}

@@ -25,6 +25,15 @@ type Options struct {
 	ClusterDomain string
 	// Admit judges a route as the API server does, and returns it with its defaults.
 	Admit func(*v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList)
+	// Unread are objects that could not be read as a whole. They stay, and may depend on everything that they reach.
+	Unread []Unread
+}
+
+// Unread is an object that could not be read as a whole.
+type Unread struct {
+	Stay
+	// Host is that of a DestinationRule, empty if it could not be read either.
+	Host string
 }
 
 // Result is what Import finds.
@@ -46,6 +55,10 @@ type Imported struct {
 	Notes []string
 	// targets are the hosts and ports of the old destinations.
 	targets []string
+	// outage are the objects that conflict with a route through a gateway, and cannot be handed over.
+	outage []translate.Key
+	// shared reports that some object of the old ones stays.
+	shared bool
 }
 
 // Difference is a property in which the generated objects differ from the old ones.
@@ -63,15 +76,41 @@ type Stay struct {
 	Reasons []string
 }
 
-// Import reads objects, and returns the routes that do the same.
+// Import reads objects, and returns the routes that do the same. A ServiceEntry or DestinationRule that turns out to stay is known from the start of another
+// attempt: the routes then begin beside it, or not at all.
 func Import(objects []translate.Object, options Options) Result {
-	i := &importer{Options: options, set: newSet(objects, options.ClusterDomain), stays: map[translate.Key][]string{}, used: map[translate.Key][]*Imported{}}
-	for _, v := range i.virtualServices {
-		if slices.ContainsFunc(v.Spec.Gateways, func(g string) bool { return g != "mesh" }) {
-			i.overGateway(v)
-			continue
+	kept := map[translate.Key]string{}
+	for {
+		i := newImporter(objects, options, kept)
+		i.run()
+		i.keepRules()
+		if !i.again {
+			return i.result(objects)
 		}
-		i.route(v, v)
+	}
+}
+
+func newImporter(objects []translate.Object, options Options, kept map[translate.Key]string) *importer {
+	return &importer{
+		Options: options, set: newSet(objects, options.ClusterDomain), kept: kept,
+		stays: map[translate.Key][]string{}, used: map[translate.Key][]*Imported{}, handedOver: map[translate.Key]bool{}, leftOver: map[translate.Key]bool{},
+	}
+}
+
+func (i *importer) run() {
+	for _, object := range i.all {
+		if owner := metav1.GetControllerOf(object); owner != nil {
+			i.stay(object, fmt.Sprintf("%s %s controls it, and would undo what the operator does", owner.Kind, owner.Name))
+		}
+	}
+	for _, v := range i.virtualServices {
+		switch {
+		case len(i.stays[translate.KeyOf(v)]) > 0:
+		case slices.ContainsFunc(v.Spec.Gateways, func(g string) bool { return g != "mesh" }):
+			i.overGateway(v)
+		default:
+			i.route(v, v)
+		}
 	}
 	for _, e := range i.entries {
 		i.entry(e)
@@ -79,6 +118,12 @@ func Import(objects []translate.Object, options Options) Result {
 	for i.withdraw() {
 	}
 	i.handOver()
+}
+
+func (i *importer) result(objects []translate.Object) Result {
+	for _, r := range i.routes {
+		r.Route.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ExternalRoute"}
+	}
 	result := Result{Routes: i.routes}
 	for _, object := range objects {
 		key := translate.KeyOf(object)
@@ -90,6 +135,9 @@ func Import(objects []translate.Object, options Options) Result {
 			result.Stays = append(result.Stays, Stay{key, []string{i.unused(object)}})
 		}
 	}
+	for _, u := range i.Unread {
+		result.Stays = append(result.Stays, u.Stay)
+	}
 	return result
 }
 
@@ -100,6 +148,11 @@ type importer struct {
 	stays  map[translate.Key][]string
 	// used are the routes that do what an object does.
 	used map[translate.Key][]*Imported
+	// handedOver are the objects that a route replaces, and leftOver those that a person deletes when the routes are ready.
+	handedOver, leftOver map[translate.Key]bool
+	// kept says why an entry or a rule is not handed over, by an earlier attempt, and again asks for another one.
+	kept  map[translate.Key]string
+	again bool
 }
 
 func (i *importer) stay(object translate.Object, reasons ...string) {
@@ -113,6 +166,9 @@ func (i *importer) stay(object translate.Object, reasons ...string) {
 
 // unused says why an object has no route although nothing is wrong with it.
 func (i *importer) unused(object translate.Object) string {
+	if adopt := object.GetAnnotations()[v1alpha1.AdoptAnnotation]; adopt != "" {
+		return takenOver(adopt)
+	}
 	if rule, is := object.(*networkingv1.DestinationRule); is {
 		return fmt.Sprintf("no route uses its host %s: a route replaces a DestinationRule only together with a ServiceEntry or a VirtualService", rule.Spec.Host)
 	}
@@ -143,10 +199,20 @@ func (i *importer) add(d *draft) {
 	for _, t := range d.targets {
 		at := fmt.Sprintf("%s:%d", t.istio.Host, t.port.Number)
 		d.imported.targets = append(d.imported.targets, at)
-		if isPrivate(d.route) && len(t.entry.Spec.Endpoints) > 0 && !i.hostWide(t.entry, t.istio.Host, t.port) {
+		if !isPrivate(d.route) || i.hostWide(t.entry, t.istio.Host, t.port) {
+			continue
+		}
+		property := at + " called by workloads themselves"
+		switch {
+		case len(t.entry.Spec.Endpoints) > 0:
 			d.imported.Differences = append(d.imported.Differences, Difference{
-				Property: at + " called by workloads themselves", Before: "the endpoints of ServiceEntry " + t.entry.Name, After: "not known to the mesh",
+				Property: property, Before: "the endpoints of ServiceEntry " + t.entry.Name, After: "not known to the mesh",
 				Why: "a route has its endpoints for itself, under a private upstream name", Decide: true,
+			})
+		case translate.SpeaksTCP(d.route):
+			d.imported.Differences = append(d.imported.Differences, Difference{
+				Property: property, Before: "known to the mesh by ServiceEntry " + t.entry.Name, After: "not known to the mesh",
+				Why: "a route over TCP has a private upstream name: workloads that dial the host leave the mesh directly, or fail with REGISTRY_ONLY", Decide: true,
 			})
 		}
 	}
@@ -161,8 +227,8 @@ func (i *importer) add(d *draft) {
 
 // entry imports the ports of a ServiceEntry that no VirtualService serves.
 func (i *importer) entry(e *networkingv1.ServiceEntry) {
-	if v := i.staying(e); v != nil {
-		i.stay(e, fmt.Sprintf("%s uses it, and stays", translate.KeyOf(v)))
+	if user := i.staying(e); user != "" {
+		i.stay(e, user)
 	}
 	for _, port := range e.Spec.Ports {
 		if len(i.stays[translate.KeyOf(e)]) > 0 {
@@ -185,39 +251,14 @@ func (i *importer) entry(e *networkingv1.ServiceEntry) {
 	}
 }
 
-// staying is a VirtualService that stays and speaks of the entry's hosts, nil if there is none. A route beside it would serve the same host.
-func (i *importer) staying(e *networkingv1.ServiceEntry) *networkingv1.VirtualService {
-	for _, v := range i.virtualServices {
-		if v.Namespace == e.Namespace && len(i.stays[translate.KeyOf(v)]) > 0 &&
-			slices.ContainsFunc(e.Spec.Hosts, func(h string) bool { return slices.Contains(v.Spec.Hosts, h) || uses(v, h) }) {
-			return v
-		}
-	}
-	return nil
-}
-
-// uses reports whether a VirtualService sends requests to a host.
-func uses(v *networkingv1.VirtualService, host string) bool {
-	for _, http := range v.Spec.Http {
-		if slices.ContainsFunc(http.Route, func(to *istio.HTTPRouteDestination) bool { return to.GetDestination().GetHost() == host }) {
-			return true
-		}
-	}
-	for _, tcp := range v.Spec.Tcp {
-		if slices.ContainsFunc(tcp.Route, func(to *istio.RouteDestination) bool { return to.GetDestination().GetHost() == host }) {
-			return true
-		}
-	}
-	return false
-}
-
 // covered reports whether a route does what a port of an entry does.
 func (i *importer) covered(e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
 	return slices.ContainsFunc(i.used[translate.KeyOf(e)], func(r *Imported) bool { return i.covers(r, e, port) })
 }
 
 // covers reports whether a route does for the workloads that call a port of an entry themselves what the entry does. A route with a private upstream name
-// does not, but such calls fail anyway if a rule originates TLS for them, and those to endpoints are a difference to decide about.
+// does not. But if a rule originates TLS for them, calls to a TLS port fail anyway. Those to endpoints, or over TCP, are a difference to decide about, unless they
+// would lose their TLS.
 func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
 	private := isPrivate(r.Route)
 	for _, host := range e.Spec.Hosts {
@@ -226,7 +267,13 @@ func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio
 			scheme, h, number, _ := splitURL(string(d.URL))
 			return h == host && number == port.Number && (protocolOf(port.Protocol) != protocolHTTP || scheme == "http")
 		})
-		sent := slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number)) && (!private || len(e.Spec.Endpoints) > 0 || i.hostWide(e, host, port))
+		sent := slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number))
+		switch originated := i.hostWide(e, host, port); {
+		case originated:
+			sent = sent && protocolOf(port.Protocol) == protocolTLS
+		case private:
+			sent = sent && (len(e.Spec.Endpoints) > 0 || translate.SpeaksTCP(r.Route))
+		}
 		if !called && !dialled && !sent {
 			return false
 		}
@@ -236,7 +283,7 @@ func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio
 
 // isPrivate reports whether the upstreams of a route do not have the names of its hosts.
 func isPrivate(route *v1alpha1.ExternalRoute) bool {
-	return len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil || slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+	return translate.SpeaksTCP(route) || len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil || slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
 		return len(d.Endpoints) > 0 || d.Resolution == v1alpha1.ResolutionDNSRoundRobin
 	})
 }
@@ -284,6 +331,9 @@ func (i *importer) pass(e *networkingv1.ServiceEntry, port *istio.ServicePort) {
 		if rules := i.rulesOf(e.Namespace, host); len(rules) > 0 {
 			d.reason("DestinationRule %s decides about %s, and a route that passes TLS through has none", rules[0].Name, host)
 		}
+		if rule := i.unreadRule(e.Namespace, host); rule != "" {
+			d.reason("DestinationRule %s cannot be read, and may decide about %s", rule, host)
+		}
 	}
 	if port.Number != 443 {
 		route.Spec.Port = int32(port.Number) //nolint:gosec // 1..65535
@@ -313,9 +363,14 @@ func (i *importer) withdraw() bool {
 		if len(i.stays[key]) == 0 || exported(e.Spec.ExportTo, e.Namespace) == "." {
 			continue
 		}
-		at := slices.IndexFunc(i.routes, func(r *Imported) bool { return slices.Contains(i.used[key], r) && !isPrivate(r.Route) })
+		at := slices.IndexFunc(i.routes, func(r *Imported) bool {
+			return r.Route.Namespace == e.Namespace && !isPrivate(r.Route) && slices.ContainsFunc(r.realHosts(), func(h string) bool { return slices.Contains(e.Spec.Hosts, h) })
+		})
 		if at < 0 {
 			continue
+		}
+		if i.kept[key] == "" {
+			i.kept[key], i.again = i.stays[key][0], true
 		}
 		route := i.routes[at]
 		i.routes = slices.Delete(i.routes, at, at+1)
@@ -329,44 +384,6 @@ func (i *importer) withdraw() bool {
 		return true
 	}
 	return false
-}
-
-// handOver finds which objects only one route replaces, and as a whole.
-func (i *importer) handOver() {
-	for _, r := range i.routes {
-		r.Route.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ExternalRoute"}
-	}
-	for _, object := range i.all {
-		key := translate.KeyOf(object)
-		users := i.used[key]
-		if len(users) == 0 || key.Kind == translate.ServiceKind.GVK.Kind {
-			continue
-		}
-		first := users[0]
-		note := ""
-		switch {
-		case slices.ContainsFunc(users, func(r *Imported) bool { return r.Route.Spec.EgressGateway != nil }):
-			note = fmt.Sprintf("%s is left over when the routes are ready: delete it then", key)
-		case len(i.stays[key]) > 0:
-			note = fmt.Sprintf("%s stays: see below", key)
-		case len(users) > 1:
-			note = fmt.Sprintf("%s is used by %d routes: delete it when all of them are ready", key, len(users))
-		}
-		if note != "" {
-			for _, r := range users {
-				r.Notes = append(r.Notes, note)
-			}
-			continue
-		}
-		first.Replaces = append(first.Replaces, object)
-		if rule, is := object.(*networkingv1.DestinationRule); is {
-			for _, s := range rule.Spec.Subsets {
-				if !i.usesSubset(rule, s.Name) {
-					first.Notes = append(first.Notes, fmt.Sprintf("no VirtualService of the input uses subset %s of %s, and no route has it", s.Name, key))
-				}
-			}
-		}
-	}
 }
 
 // usesSubset reports whether a VirtualService sends requests to a subset of a rule.

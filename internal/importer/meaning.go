@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -40,7 +41,7 @@ func (s *set) meaningOf(v *networkingv1.VirtualService, port uint32, called func
 		for j, to := range http.Route {
 			targets[j] = &istio.RouteDestination{Destination: to.Destination, Weight: to.Weight}
 			at := fmt.Sprintf("%s.destination[%d].authority", path, j)
-			m.set(at, first(authorityOf(to.Headers), authorityOf(http.Headers), http.GetRewrite().GetAuthority(), called(to.Destination.GetHost())))
+			m.set(at, cmp.Or(authorityFor(http, to), called(to.Destination.GetHost())))
 		}
 		exports = append(exports, m.addTargets(s, v.Namespace, path, targets)...)
 	}
@@ -62,15 +63,6 @@ func (s *set) meaningOf(v *networkingv1.VirtualService, port uint32, called func
 	slices.Sort(exports)
 	m["exportTo"] = strings.Join(slices.Compact(exports), " and ")
 	return m
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // exported is an exportTo, written out.
@@ -107,6 +99,9 @@ func (m meaning) addHTTP(path string, http *istio.HTTPRoute, port uint32) {
 	if len(clone.Match) == 1 && proto.Size(clone.Match[0]) == 0 {
 		clone.Match = nil
 	}
+	if clone.GetTimeout().AsDuration() == 0 {
+		clone.Timeout = nil // none
+	}
 	if clone.Rewrite != nil {
 		clone.Rewrite.Authority = ""
 	}
@@ -131,7 +126,7 @@ func retriesText(r *istio.HTTPRetry) string {
 	}
 	rest := proto.CloneOf(r)
 	rest.Attempts, rest.RetryOn = 0, ""
-	text := fmt.Sprintf("%d on %s", r.Attempts, first(r.RetryOn, "the mesh's default"))
+	text := fmt.Sprintf("%d on %s", r.Attempts, cmp.Or(r.RetryOn, "the mesh's default"))
 	if proto.Size(rest) > 0 {
 		text += " " + compact(rest)
 	}

@@ -15,6 +15,13 @@ import (
 
 // admit judges the route as the API server and the operator do.
 func (d *draft) admit() {
+	for _, object := range d.objects {
+		d.lacks(ofIstio(object, "label", object.GetLabels()))
+		d.lacks(ofIstio(object, "annotation", object.GetAnnotations()))
+	}
+	if len(d.reasons) > 0 {
+		return
+	}
 	admitted, problems := d.Admit(d.route)
 	for _, problem := range problems {
 		d.reason("the route would be refused: %s", problem)
@@ -31,6 +38,17 @@ func (d *draft) admit() {
 	}
 	d.imported = &Imported{Route: d.route, Notes: d.notes}
 	d.admitted, d.translation = admitted, translation
+}
+
+// ofIstio are the labels or annotations of an object that mean something to Istio. The generated objects do not have them.
+func ofIstio(object translate.Object, what string, values map[string]string) (reasons []string) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		domain, _, _ := strings.Cut(key, "/")
+		if domain == "istio.io" || strings.HasSuffix(domain, ".istio.io") {
+			reasons = append(reasons, fmt.Sprintf("%s %s of %s has no counterpart in an ExternalRoute", what, key, translate.KeyOf(object)))
+		}
+	}
+	return reasons
 }
 
 // prove compares the meaning of the old objects and that of the ones that the route generates.
@@ -94,6 +112,10 @@ func from(value string) func(string, string) bool {
 	return func(before, _ string) bool { return before == value }
 }
 
+func to(value string) func(string, string) bool {
+	return func(_, after string) bool { return after == value }
+}
+
 var justifications = []justification{
 	{
 		property: regexp.MustCompile(`\.retries$`), holds: func(before, _ string) bool { return strings.Contains(before, "the mesh's default") },
@@ -128,8 +150,12 @@ var justifications = []justification{
 		why: "the server gets its own name as the authority, and not the alias, for which most servers answer 404; rewrite.authority sets another", decide: true,
 	},
 	{
-		property: regexp.MustCompile(`^exportTo$`), holds: anything,
+		property: regexp.MustCompile(`^exportTo$`), holds: to("."),
 		why: "a route is private by default: workloads of other namespaces no longer use it, unless its exportTo names them", decide: true,
+	},
+	{
+		property: regexp.MustCompile(`^exportTo$`), holds: anything,
+		why: "all of a route is for the namespaces of its exportTo: workloads of these can use its upstreams now, and those of others cannot use any of it", decide: true,
 	},
 	{
 		property: regexp.MustCompile(`\.loadBalancer\.simple$`), holds: given,

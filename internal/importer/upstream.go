@@ -45,13 +45,36 @@ func newSet(objects []translate.Object, clusterDomain string) *set {
 	return s
 }
 
+// rulesOf are the rules that decide about a host in a namespace: those for it alone, or else those with the longest wildcard for it.
 func (s *set) rulesOf(namespace, host string) (rules []*networkingv1.DestinationRule) {
 	for _, r := range s.rules {
-		if (r.Namespace == namespace || s.beside != "" && r.Namespace == s.beside) && r.Spec.Host == host {
-			rules = append(rules, r)
+		if r.Namespace != namespace && (s.beside == "" || r.Namespace != s.beside) || !matches(r.Spec.Host, host) {
+			continue
 		}
+		if len(rules) > 0 && r.Spec.Host != rules[0].Spec.Host {
+			if !narrower(r.Spec.Host, rules[0].Spec.Host) {
+				continue
+			}
+			rules = nil
+		}
+		rules = append(rules, r)
 	}
 	return rules
+}
+
+// unreadRule is the name of a rule that could not be read and may decide about a host, empty if there is none.
+func (i *importer) unreadRule(namespace, host string) string {
+	for _, u := range i.Unread {
+		if u.Kind == translate.DestinationRuleKind.GVK.Kind && u.Namespace == namespace && (u.Host == "" || matches(u.Host, host)) {
+			return u.Name
+		}
+	}
+	return ""
+}
+
+// narrower reports whether one of two hosts that match a third is for fewer.
+func narrower(host, other string) bool {
+	return strings.HasPrefix(other, "*") && (!strings.HasPrefix(host, "*") || len(host) > len(other))
 }
 
 // upstream is what a destination of a VirtualService leads to.
