@@ -36,8 +36,8 @@ Standard output has the routes, ready for kubectl apply. Standard error has the 
 with the old objects in what they mean. The report justifies every difference, and marks with DECIDE those that change what some requests do. An object that
 a route cannot express stays, with the reason.
 
---adopt hands the old objects over to the routes. With files, it also prints the old manifests, with the annotation networking.externalroute.io/adopt. In a
-cluster it sets the annotation instead, with your rights, and prints what it has annotated. The operator then moves the traffic without losing a request, takes
+--adopt hands the old objects over to the routes, which it does not print again. With files, it prints the old manifests, with the annotation
+networking.externalroute.io/adopt. In a cluster it sets the annotation, with your rights, and prints what it has annotated. The operator then moves the traffic without losing a request, takes
 the VirtualService over, and deletes the old ServiceEntries and DestinationRules.
 
 Exits with 1 when an object stays; the routes are printed all the same. Exits with 2 for wrong flags.`
@@ -110,7 +110,7 @@ func (i *importCommand) run(ctx context.Context) error {
 		return fmt.Errorf("%s holds no ServiceEntry, VirtualService or DestinationRule of yours", where)
 	}
 	result := importer.Import(objects, importer.Options{
-		ClusterDomain: i.clusterDomain,
+		ClusterDomain: i.clusterDomain, Unread: unread,
 		Admit: func(route *v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList) {
 			object, err := manifestOf(route)
 			if err != nil {
@@ -119,7 +119,6 @@ func (i *importCommand) run(ctx context.Context) error {
 			return judge.Admit(ctx, object)
 		},
 	})
-	result.Stays = append(result.Stays, unread...)
 	report := i.ErrOut
 	if i.output == "report" {
 		report = i.Out
@@ -159,7 +158,17 @@ func (i *importCommand) old() (manifests []manifest, err error) {
 const istioGroup = "networking.istio.io"
 
 // typedObjects are the objects that a route can replace, and its facts. Those that cannot be read as a whole, and other kinds of Istio's, stay.
-func typedObjects(manifests []manifest) (objects []translate.Object, stays []importer.Stay) {
+func typedObjects(manifests []manifest) (objects []translate.Object, unread []importer.Unread) {
+	stay := func(m manifest, reason string) {
+		hosts, _, _ := unstructured.NestedStringSlice(m.Object, "spec", "hosts")
+		if host, _, _ := unstructured.NestedString(m.Object, "spec", "host"); host != "" {
+			hosts = []string{host}
+		}
+		if m.GetKind() == translate.VirtualServiceKind.GVK.Kind {
+			hosts = nil // what it refers to counts, too
+		}
+		unread = append(unread, importer.Unread{Stay: importer.Stay{Key: keyOf(m), Reasons: []string{reason}}, Hosts: hosts})
+	}
 	for _, m := range manifests {
 		group := m.GroupVersionKind().Group
 		kind, found := translate.KindNamed(m.GetKind())
@@ -175,15 +184,15 @@ func typedObjects(manifests []manifest) (objects []translate.Object, stays []imp
 				err = checkWhole(m, object)
 			}
 			if err != nil {
-				stays = append(stays, importer.Stay{Key: keyOf(m), Reasons: []string{err.Error()}})
+				stay(m, err.Error())
 				continue
 			}
 			objects = append(objects, object)
 		case group == istioGroup:
-			stays = append(stays, importer.Stay{Key: keyOf(m), Reasons: []string{"its kind has no counterpart in an ExternalRoute"}})
+			stay(m, "its kind has no counterpart in an ExternalRoute")
 		}
 	}
-	return objects, stays
+	return objects, unread
 }
 
 func keyOf(m manifest) translate.Key {
@@ -225,8 +234,8 @@ func (i *importCommand) write(ctx context.Context, result importer.Result, manif
 	}
 	printer := &printers.YAMLPrinter{}
 	for _, imported := range result.Routes {
-		if i.adopt && !i.local() {
-			continue // they were applied before
+		if i.adopt {
+			break // they were applied before, and perhaps edited
 		}
 		object, err := manifestOf(imported.Route)
 		if err != nil {

@@ -336,15 +336,16 @@ func (d *draft) beginsBeside(t *target) (objects []string) {
 		return nil
 	}
 	private := !slices.Contains(d.v.Spec.Hosts, t.istio.Host) && t.entry.Spec.Resolution == istio.ServiceEntry_DNS
+	beside := false
 	if entry := translate.KeyOf(t.entry); private && d.kept[entry] != "" {
-		objects = append(objects, entry.String())
+		objects, beside = append(objects, entry.String()), true
 	}
 	if t.rule == nil {
 		return objects
 	}
 	rule := translate.KeyOf(t.rule)
 	switch why := d.kept[rule]; {
-	case why == "":
+	case why == "" && !beside: // a rule stays with its entry
 	case private:
 		objects = append(objects, rule.String())
 	default:

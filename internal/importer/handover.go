@@ -100,8 +100,8 @@ func (i *Imported) noteOutage() {
 	for _, key := range i.outage {
 		names = append(names, key.String())
 	}
-	i.Notes = append(i.Notes, fmt.Sprintf("the change is an outage: the operator cannot take the old objects over, and the route is refused beside them. Stop the workloads that "+
-		"call %s: meanwhile their requests fail, or bypass the gateway in plaintext. Delete, in this order: %s. Start the workloads when the route is ready",
+	i.Notes = append(i.Notes, fmt.Sprintf("the change is an outage: the operator cannot take the old objects over, and the route is refused beside them. "+
+		"Stop the workloads that call %s: meanwhile their requests fail, or bypass the gateway in plaintext. Delete, in this order: %s. Start the workloads when the route is ready",
 		joined(i.Route.Spec.Hosts), strings.Join(names, ", ")))
 	if i.shared {
 		i.Notes = append(i.Notes, "the route may stay refused until the objects that others use, too, are gone")
@@ -192,7 +192,7 @@ func (i *importer) user(object translate.Object, exportTo, hosts []string, remai
 	for _, u := range i.Unread {
 		switch u.Kind {
 		case translate.VirtualServiceKind.GVK.Kind, translate.ServiceEntryKind.GVK.Kind:
-			if reaches(object, exportTo, u.Namespace) {
+			if (len(u.Hosts) == 0 || meet(u.Hosts, hosts)) && reaches(object, exportTo, u.Namespace) {
 				return fmt.Sprintf("%s %s/%s cannot be read, and may depend on it", u.Kind, u.Namespace, u.Name)
 			}
 		}

@@ -25,15 +25,15 @@ type Options struct {
 	ClusterDomain string
 	// Admit judges a route as the API server does, and returns it with its defaults.
 	Admit func(*v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList)
-	// Unread are objects that could not be read as a whole. They stay, and may depend on everything that they reach.
+	// Unread are objects that could not be read as a whole. They stay, and may depend on all that counts in their namespace.
 	Unread []Unread
 }
 
 // Unread is an object that could not be read as a whole.
 type Unread struct {
 	Stay
-	// Host is that of a DestinationRule, empty if it could not be read either.
-	Host string
+	// Hosts are those of a ServiceEntry or DestinationRule, empty if they could not be read either.
+	Hosts []string
 }
 
 // Result is what Import finds.
@@ -364,7 +364,7 @@ func (i *importer) withdraw() bool {
 			continue
 		}
 		at := slices.IndexFunc(i.routes, func(r *Imported) bool {
-			return r.Route.Namespace == e.Namespace && !isPrivate(r.Route) && slices.ContainsFunc(r.realHosts(), func(h string) bool { return slices.Contains(e.Spec.Hosts, h) })
+			return r.Route.Namespace == e.Namespace && !isPrivate(r.Route) && meet(r.realHosts(), e.Spec.Hosts)
 		})
 		if at < 0 {
 			continue

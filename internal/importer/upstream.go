@@ -65,7 +65,7 @@ func (s *set) rulesOf(namespace, host string) (rules []*networkingv1.Destination
 // unreadRule is the name of a rule that could not be read and may decide about a host, empty if there is none.
 func (i *importer) unreadRule(namespace, host string) string {
 	for _, u := range i.Unread {
-		if u.Kind == translate.DestinationRuleKind.GVK.Kind && u.Namespace == namespace && (u.Host == "" || matches(u.Host, host)) {
+		if u.Kind == translate.DestinationRuleKind.GVK.Kind && u.Namespace == namespace && (len(u.Hosts) == 0 || meet(u.Hosts, []string{host})) {
 			return u.Name
 		}
 	}
