@@ -15,13 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/explain"
 	"github.com/externalroute/externalroute/internal/policy"
-	"github.com/externalroute/externalroute/internal/translate"
 )
 
 const explainLong = `Explain what happens to a request: the route and the rule that take it, the path and the authority that leave, the destination, its TLS,
@@ -282,16 +280,16 @@ func routesIn(ctx context.Context, w *world, manifests []manifest) (routes []exp
 
 // explained is what explain has to know of a route. One through a gateway whose Service was not read is neither translated nor refused.
 func explained(j *judged) explain.Route {
-	const gateway = "spec.egressGateway"
 	route := explain.Route{ExternalRoute: j.route, Translation: j.translation, Refusal: j.refusal}
 	if j.route == nil {
 		route.ExternalRoute = asWritten(j.manifest)
 	}
 	missing := maps.Clone(j.missing)
-	if missing[gateway] != "" && j.refusal != nil && j.refusal.Reason == v1alpha1.ReasonGatewayNotUsable {
-		problem := translate.Blocked(field.NewPath(gateway), "%s", missing[gateway])
-		route.Refusal, route.Verb = &translate.Refusal{Reason: "NotInInput", Problems: field.ErrorList{problem}}, "cannot be translated"
-		delete(missing, gateway)
+	if notJudged(j.refusal) {
+		route.Verb = "cannot be translated"
+		for _, problem := range j.refusal.Problems {
+			delete(missing, problem.Field)
+		}
 	}
 	route.Notes = slices.Sorted(maps.Values(missing))
 	return route

@@ -258,7 +258,9 @@ func (w *world) grounded(route *v1alpha1.ExternalRoute, refusal *translate.Refus
 }
 
 // notJudged reports whether a refusal only says that the input lacks an object.
-func notJudged(refusal *translate.Refusal) bool { return refusal != nil && refusal.Reason == notInInput }
+func notJudged(refusal *translate.Refusal) bool {
+	return refusal != nil && refusal.Reason == notInInput
+}
 
 const egressGatewayField = "spec.egressGateway"
 
