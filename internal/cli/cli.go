@@ -29,12 +29,10 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	e.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().Lookup("cache-dir").DefValue = "$HOME/.kube/cache" // in generated pages, as kubectl's own say it
-	if err := root.RegisterFlagCompletionFunc("namespace", completeNamespaces(e)); err != nil {
-		panic(err) // the flag is defined above
-	}
 	root.AddCommand(
 		newCompletion(e), newCreate(e), newDiff(e), newEject(e), newExplain(e), newImport(e), newLint(e), newRender(e), newStatus(e), newTree(e),
 	)
+	addCompletions(root, e)
 	return root
 }
 

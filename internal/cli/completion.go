@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // completeScript is what kubectl runs to complete a plugin.
@@ -44,6 +45,57 @@ var completions = map[string]func(root *cobra.Command, out io.Writer) error{
 		_, err := out.Write(completeScript)
 		return err
 	},
+}
+
+// addCompletions completes what the commands have in common: kubectl's flags, and no files as arguments.
+func addCompletions(root *cobra.Command, e environment) {
+	for flag, complete := range map[string]cobra.CompletionFunc{
+		"namespace": completeNamespaces(e),
+		"context":   completeConfig(e, func(c clientcmdapi.Config) []string { return slices.Collect(maps.Keys(c.Contexts)) }),
+		"cluster":   completeConfig(e, func(c clientcmdapi.Config) []string { return slices.Collect(maps.Keys(c.Clusters)) }),
+		"user":      completeConfig(e, func(c clientcmdapi.Config) []string { return slices.Collect(maps.Keys(c.AuthInfos)) }),
+	} {
+		if err := root.RegisterFlagCompletionFunc(flag, complete); err != nil {
+			panic(err) // kubectl's flags are defined before
+		}
+	}
+	for _, command := range root.Commands() {
+		if command.ValidArgsFunction == nil && len(command.ValidArgs) == 0 {
+			command.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
+}
+
+// completeConfig completes a flag with names of the kubeconfig.
+func completeConfig(e environment, names func(clientcmdapi.Config) []string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		config, err := e.config.ToRawKubeConfigLoader().RawConfig()
+		if err != nil {
+			cobra.CompDebugln(err.Error(), false)
+		}
+		return slices.Sorted(slices.Values(names(config))), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeSenders completes --from: the namespaces of the cluster, and the pods of one that is typed with its slash.
+func (i *input) completeSenders(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	namespace, _, pods := strings.Cut(typed, "/")
+	switch {
+	case i.local() || pods && namespace == "":
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	case !pods:
+		names, directive := i.completions(namespaceResource, nil)
+		return names, directive | cobra.ShellCompDirectiveNoSpace
+	}
+	found, err := i.getIn(namespace, "pods")
+	if err != nil {
+		cobra.CompDebugln(err.Error(), false)
+	}
+	var names []cobra.Completion
+	for _, m := range found {
+		names = append(names, namespace+"/"+m.GetName())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // newCompletion takes the place of cobra's own command, which does not know kubectl.

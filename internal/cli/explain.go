@@ -100,6 +100,11 @@ func newExplain(env environment) *cobra.Command {
 	flags.StringVarP(&e.output, "output", "o", "text", "format of the answer: json, text, yaml")
 	flags.StringVar(&e.istioNamespace, "istio-namespace", "istio-system", "namespace of istiod, whose ConfigMap has the mesh's settings")
 	flags.StringVar(&e.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
+	for flag, complete := range map[string]cobra.CompletionFunc{"from": e.completeSenders, "istio-namespace": completeNamespaces(env)} {
+		if err := command.RegisterFlagCompletionFunc(flag, complete); err != nil {
+			panic(err) // the flags are defined above
+		}
+	}
 	for flag, values := range map[string][]string{
 		"output": {"json", "text", "yaml"}, "method": {"GET", "POST", "PUT", "DELETE"}, "default-policy": {string(policy.Allow), string(policy.Deny)},
 	} {
