@@ -57,6 +57,9 @@ func (c *Cluster) dependenciesOf(object client.Object) []string {
 	}
 	for _, host := range translate.UpstreamsOf(route) {
 		add(dependsOnUpstream, route.Namespace, host)
+		for _, wildcard := range conflict.Wildcards(host) { // of DestinationRules that the route's hides
+			add(dependsOnUpstream, route.Namespace, wildcard)
+		}
 		if waits(route) {
 			add(waitsForUpstream, route.Namespace, host)
 		}

@@ -196,6 +196,7 @@ func TestChangeReconcilesDependentRoutes(t *testing.T) {
 	o.route("rival", simple("web", "other.example.com"))
 	o.route("sharing", simple("shop", "api.example.com"))
 	o.route("waiting", simple("store", "api.example.com"))
+	o.route("wild", simple("wild", "api.example.org"))
 	o.route("roots", "{hosts: [roots], destinations: [{name: main, url: 'https://roots.example.com', tls: {caCertificateRefs: [{name: roots}]}}]}")
 	o.wakes(func() { o.accept("waiting", metav1.ConditionFalse, v1alpha1.ReasonDestinationConflict) }, "waiting")
 	gone := o.route("gone", simple("gone", "gone.example.com"))
@@ -234,6 +235,9 @@ func TestChangeReconcilesDependentRoutes(t *testing.T) {
 		{"a DestinationRule with the name of a generated one", "DestinationRule", func() {
 			create(t, o.namespace, istio("DestinationRule", "sharing-0123456789", nil, "{host: none.example.com}"))
 		}, []string{"sharing"}},
+		{"a DestinationRule of a wildcard that includes a destination", "DestinationRule", func() {
+			create(t, o.namespace, istio("DestinationRule", "wild", nil, "{host: '*.example.org'}"))
+		}, []string{"wild"}},
 		{"a DestinationRule that concerns nobody", "DestinationRule", func() {
 			create(t, o.namespace, istio("DestinationRule", "none", nil, "{host: none.example.com}"))
 		}, nil},
@@ -259,7 +263,7 @@ func TestChangeReconcilesDependentRoutes(t *testing.T) {
 		})
 	}
 	t.Run("a ConfigMap that a route refers to", func(t *testing.T) {
-		all := []string{"rival", "rival-of-sentinel", "roots", "sentinel", "sharing", "waiting", "web"}
+		all := []string{"rival", "rival-of-sentinel", "roots", "sentinel", "sharing", "waiting", "web", "wild"}
 		o.wakes(func() {
 			o.until("ConfigMaps should be known", func() string {
 				exists, known, err := o.ConfigMap(t.Context(), o.key("roots"))

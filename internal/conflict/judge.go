@@ -239,6 +239,7 @@ func (j *judge) foreignRules(item translate.Item, rule *networkingv1.Destination
 		}
 		j.disturbed(item, host, "DestinationRule", rival.Identity, how)
 	}
+	j.wildcardRules(item, ours)
 	g := j.Spec.EgressGateway
 	if g == nil || host != translate.GatewayHost(j.ExternalRoute, j.ClusterDomain) {
 		return
@@ -247,6 +248,28 @@ func (j *judge) foreignRules(item translate.Item, rule *networkingv1.Destination
 		for _, rival := range j.world.DestinationRules(string(g.Namespace), name) {
 			j.disturbed(item, host, "DestinationRule", rival.Identity, rival.hiddenBy(ours))
 		}
+	}
+}
+
+// wildcardRules finds TLS that others rely on for their own entry of the host, and that our rule hides: Istio asks the rules of the most specific host alone
+// (istio: pilot/pkg/model/push_context.go, destinationRule).
+func (j *judge) wildcardRules(item translate.Item, ours DestinationRule) {
+	relied := slices.ContainsFunc(j.world.ServiceEntries(j.Namespace, ours.Host), func(e ServiceEntry) bool { return e.rank() != invisible })
+	if !relied || ours.TLS || len(inForce(j.world.DestinationRules(j.Namespace, ours.Host))) > 0 {
+		return
+	}
+	wildcards := Wildcards(ours.Host)
+	for _, wildcard := range append(wildcards[1:], wildcards[0]) { // the most specific first
+		rules := inForce(j.world.DestinationRules(j.Namespace, wildcard))
+		if len(rules) == 0 {
+			continue
+		}
+		if i := slices.IndexFunc(rules, func(r DestinationRule) bool { return r.Policy }); i >= 0 && rules[i].TLS {
+			j.destinationConflict(item.Path, "DestinationRule %s/%s for host %s originates TLS for a ServiceEntry of host %s, and the route's own rule would "+
+				"hide it: requests of others would leave in plaintext. Write a DestinationRule for host %[4]s with the same settings and the exportTo of the route, or "+
+				"set endpoints", rules[i].Namespace, rules[i].Name, wildcard, ours.Host)
+		}
+		return
 	}
 }
 

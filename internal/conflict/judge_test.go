@@ -43,6 +43,9 @@ const (
 // Who gets what: the route that is judged is "mine", made in second 50.
 func TestJudge(t *testing.T) {
 	const held = ", which already uses it: remove the host from one of the two routes"
+	const wildcardHidden = "DestinationConflict spec.destinations[0] DestinationRule demo/hand for host *.example.com originates TLS for a ServiceEntry of host " +
+		"a.example.com, and the route's own rule would hide it: requests of others would leave in plaintext. Write a DestinationRule for host a.example.com with the " +
+		"same settings and the exportTo of the route, or set endpoints"
 	for name, c := range map[string]struct {
 		mine  string // webToA if empty
 		world func(*list)
@@ -461,6 +464,64 @@ func TestJudge(t *testing.T) {
 			want: "DestinationConflict spec.destinations[0] ServiceEntry demo/hand for host a.example.com declares port 80, on which the route upgrades the host in " +
 				"place: requests would leave in plaintext without the VirtualService. Remove port 80 from it, or delete it",
 		},
+		"a rule of a wildcard originates TLS for a ServiceEntry of the host": {
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+			want: wildcardHidden,
+		},
+		"... more specific than another one": {
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.com", trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}`)
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+			want: wildcardHidden,
+		},
+		"... that one of a narrower wildcard hides already": {
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}`)
+			},
+		},
+		"... that one of the host hides already": {
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+				l.rule("demo", `{host: a.example.com, exportTo: [.], trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+		},
+		"... for other namespaces": {
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.example.com", exportTo: [far], trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+		},
+		"... that only other namespaces see": {
+			world: func(l *list) {
+				l.plainEntry("far")
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+		},
+		"... beside a route with a private name": {
+			mine: strings.Replace(webToA, "resolution: DNS", "resolution: DNS, endpoints: [{address: 203.0.113.1}]", 1),
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+		},
+		"... beside a route that originates TLS for the whole host": {
+			mine: hostWideA,
+			world: func(l *list) {
+				l.plainEntry(".")
+				l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`)
+			},
+		},
+		"a rule of a wildcard originates TLS, and nobody else has a ServiceEntry of the host": {
+			world: func(l *list) { l.rule("demo", `{host: "*.example.com", trafficPolicy: {tls: {mode: SIMPLE}}}`) },
+		},
 		"of rules that Istio merges all are in force, the oldest first": {
 			world: func(l *list) {
 				l.handsOverRule("b-pool", 20, "{host: a.example.com, trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}}")
@@ -659,6 +720,14 @@ func (l *list) handsOver(route, rule string) {
 	for _, object := range l.theirs {
 		object.SetAnnotations(map[string]string{v1alpha1.AdoptAnnotation: route})
 	}
+}
+
+// plainEntry is a ServiceEntry of another user for a host to which requests leave over TLS, which it leaves to a rule.
+func (l *list) plainEntry(exportTo string) {
+	e := &networkingv1.ServiceEntry{ObjectMeta: at("demo", "plain", 10)}
+	read(l.T, "{hosts: [a.example.com], exportTo: ["+exportTo+"], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP, targetPort: 443}, "+
+		"{number: 443, name: https, protocol: TLS}]}", &e.Spec)
+	l.foreign(e)
 }
 
 // handsOverEntry is a ServiceEntry of another user that was handed over to the judged route.
