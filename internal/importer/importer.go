@@ -59,6 +59,10 @@ type Imported struct {
 	outage []translate.Key
 	// shared reports that some object of the old ones stays.
 	shared bool
+	// admitted is the route as the API server stores it, objects are those that it is made from, and translation is what it generates.
+	admitted    *v1alpha1.ExternalRoute
+	objects     []translate.Object
+	translation *translate.Translation
 }
 
 // Difference is a property in which the generated objects differ from the old ones.
@@ -79,20 +83,23 @@ type Stay struct {
 // Import reads objects, and returns the routes that do the same. A ServiceEntry or DestinationRule that turns out to stay is known from the start of another
 // attempt: the routes then begin beside it, or not at all.
 func Import(objects []translate.Object, options Options) Result {
-	kept := map[translate.Key]string{}
+	kept, refused := map[translate.Key]string{}, map[translate.Key]string{}
 	for {
-		i := newImporter(objects, options, kept)
+		i := newImporter(objects, options)
+		i.kept, i.refused = kept, refused
 		i.run()
-		i.keepRules()
+		if i.keepRules(); !i.again {
+			i.judge()
+		}
 		if !i.again {
 			return i.result(objects)
 		}
 	}
 }
 
-func newImporter(objects []translate.Object, options Options, kept map[translate.Key]string) *importer {
+func newImporter(objects []translate.Object, options Options) *importer {
 	return &importer{
-		Options: options, set: newSet(objects, options.ClusterDomain), kept: kept,
+		Options: options, set: newSet(objects, options.ClusterDomain),
 		stays: map[translate.Key][]string{}, used: map[translate.Key][]*Imported{}, handedOver: map[translate.Key]bool{}, leftOver: map[translate.Key]bool{},
 	}
 }
@@ -101,6 +108,9 @@ func (i *importer) run() {
 	for _, object := range i.all {
 		if owner := metav1.GetControllerOf(object); owner != nil {
 			i.stay(object, fmt.Sprintf("%s %s controls it, and would undo what the operator does", owner.Kind, owner.Name))
+		}
+		if why := i.refused[translate.KeyOf(object)]; why != "" {
+			i.stay(object, why)
 		}
 	}
 	for _, v := range i.virtualServices {
@@ -150,8 +160,11 @@ type importer struct {
 	used map[translate.Key][]*Imported
 	// handedOver are the objects that a route replaces, and leftOver those that a person deletes when the routes are ready.
 	handedOver, leftOver map[translate.Key]bool
-	// kept says why an entry or a rule is not handed over, by an earlier attempt, and again asks for another one.
-	kept  map[translate.Key]string
+	// kept says why an entry or a rule is not handed over, by an earlier attempt.
+	kept map[translate.Key]string
+	// refused says why an object has no route, by an earlier attempt.
+	refused map[translate.Key]string
+	// again asks for another attempt.
 	again bool
 }
 
@@ -216,6 +229,7 @@ func (i *importer) add(d *draft) {
 			})
 		}
 	}
+	d.imported.admitted, d.imported.objects, d.imported.translation = d.admitted, d.objects, d.translation
 	i.routes = append(i.routes, d.imported)
 	for _, object := range d.objects {
 		key := translate.KeyOf(object)
