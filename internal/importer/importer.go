@@ -297,7 +297,8 @@ func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio
 
 // isPrivate reports whether the upstreams of a route do not have the names of its hosts.
 func isPrivate(route *v1alpha1.ExternalRoute) bool {
-	return translate.SpeaksTCP(route) || len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil || slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+	return translate.SpeaksTCP(route) || len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil ||
+		slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
 		return len(d.Endpoints) > 0 || d.Resolution == v1alpha1.ResolutionDNSRoundRobin
 	})
 }

@@ -43,6 +43,10 @@ func (d *draft) readTLS(t *target, host string) {
 	tls, path := t.policy.Tls, "spec.trafficPolicy.tls"
 	d.lacks(unknown(path, tls, "mode", "sni", "subjectAltNames", "credentialName", "insecureSkipVerify"))
 	settings := &v1alpha1.TLS{InsecureSkipVerify: tls.GetInsecureSkipVerify().GetValue()}
+	if settings.InsecureSkipVerify {
+		d.notes = append(d.notes, fmt.Sprintf("nobody verifies the certificate of %s, as before: "+
+			"if policies exist, one must allow insecureSkipVerify for the namespace", host))
+	}
 	if tls.Sni != "" && tls.Sni != host {
 		settings.SNI = v1alpha1.TLSName(tls.Sni)
 	}

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/externalroute/externalroute/internal/translate"
@@ -21,13 +22,6 @@ func (r Result) Report() string {
 		for _, object := range i.Replaces {
 			line(1, "replaces %s", translate.KeyOf(object))
 		}
-		line(1, "%d properties mean the same", i.Same)
-		for _, difference := range i.Differences {
-			if !difference.Decide {
-				line(1, "%s", difference)
-				line(2, "%s", difference.Why)
-			}
-		}
 		for _, difference := range i.Differences {
 			if difference.Decide {
 				line(1, "DECIDE %s", difference)
@@ -36,6 +30,15 @@ func (r Result) Report() string {
 		}
 		for _, note := range i.Notes {
 			line(1, "NOTE %s", note)
+		}
+		line(1, "%d properties mean the same", i.Same)
+		for _, same := range i.justified() {
+			more := ""
+			if n := len(same) - 1; n > 0 {
+				more = fmt.Sprintf(" (and %d more)", n)
+			}
+			line(1, "%s%s", same[0], more)
+			line(2, "%s", same[0].Why)
 		}
 	}
 	for _, stay := range r.Stays {
@@ -48,4 +51,20 @@ func (r Result) Report() string {
 		}
 	}
 	return text.String()
+}
+
+// justified are the differences that nobody has to decide about, by their justification.
+func (i *Imported) justified() (groups [][]Difference) {
+	for _, difference := range i.Differences {
+		if difference.Decide {
+			continue
+		}
+		at := slices.IndexFunc(groups, func(same []Difference) bool { return same[0].Why == difference.Why })
+		if at < 0 {
+			groups = append(groups, []Difference{difference})
+			continue
+		}
+		groups[at] = append(groups[at], difference)
+	}
+	return groups
 }
