@@ -299,8 +299,8 @@ func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio
 func isPrivate(route *v1alpha1.ExternalRoute) bool {
 	return translate.SpeaksTCP(route) || len(route.Spec.ExportTo) > 0 || route.Spec.WorkloadSelector != nil ||
 		slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool {
-		return len(d.Endpoints) > 0 || d.Resolution == v1alpha1.ResolutionDNSRoundRobin
-	})
+			return len(d.Endpoints) > 0 || d.Resolution == v1alpha1.ResolutionDNSRoundRobin
+		})
 }
 
 // hostWide reports whether a rule originates TLS for all who call a port of a host.

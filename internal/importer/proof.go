@@ -147,7 +147,7 @@ var justifications = []justification{
 	},
 	{
 		property: regexp.MustCompile(`\.authority$`), holds: unset,
-		why: "the server gets its own name as the authority, and not the one that the workload called, for which most servers answer 404; rewrite.authority sets another",
+		why:    "the server gets its own name as the authority, and not the one that the workload called, for which most servers answer 404; rewrite.authority sets another",
 		decide: true,
 	},
 	{
