@@ -110,7 +110,7 @@ func (i *importCommand) run(ctx context.Context) error {
 		return fmt.Errorf("%s holds no ServiceEntry, VirtualService or DestinationRule of yours", where)
 	}
 	result := importer.Import(objects, importer.Options{
-		ClusterDomain: i.clusterDomain, Unread: unread,
+		ClusterDomain: i.clusterDomain, Unread: unread, Working: working(manifests),
 		Admit: func(route *v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList) {
 			object, err := manifestOf(route)
 			if err != nil {
@@ -193,6 +193,17 @@ func typedObjects(manifests []manifest) (objects []translate.Object, unread []im
 		}
 	}
 	return objects, unread
+}
+
+// working are the routes that have a VirtualService.
+func working(manifests []manifest) map[types.NamespacedName]bool {
+	found := map[types.NamespacedName]bool{}
+	for _, m := range ofKind(manifests, translate.VirtualServiceKind.GVK.GroupKind()) {
+		if owner := metav1.GetControllerOf(m); conflict.IsRoute(owner) {
+			found[types.NamespacedName{Namespace: m.GetNamespace(), Name: owner.Name}] = true
+		}
+	}
+	return found
 }
 
 func keyOf(m manifest) translate.Key {

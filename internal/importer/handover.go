@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	istio "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -167,7 +168,8 @@ func (i *importer) remains(object translate.Object) bool {
 
 // staying says which object that stays uses the hosts of an entry, empty if none does. A route beside it would serve the same host.
 func (i *importer) staying(e *networkingv1.ServiceEntry) string {
-	if adopt := e.Annotations[v1alpha1.AdoptAnnotation]; adopt != "" && !i.writes(e.Namespace, adopt) {
+	adopt := e.Annotations[v1alpha1.AdoptAnnotation]
+	if own := adopt == strings.ToLower(e.Name) && !i.Working[types.NamespacedName{Namespace: e.Namespace, Name: adopt}]; adopt != "" && !own && !i.writes(e.Namespace, adopt) {
 		return takenOver(adopt)
 	}
 	return i.user(e, e.Spec.ExportTo, e.Spec.Hosts, func(object translate.Object) bool { return len(i.stays[translate.KeyOf(object)]) > 0 })

@@ -27,6 +27,8 @@ type Options struct {
 	Admit func(*v1alpha1.ExternalRoute) (*v1alpha1.ExternalRoute, field.ErrorList)
 	// Unread are objects that could not be read as a whole. They stay, and may depend on all that counts in their namespace.
 	Unread []Unread
+	// Working are routes that have a VirtualService already. Import writes no route of such a name.
+	Working map[types.NamespacedName]bool
 }
 
 // Unread is an object that could not be read as a whole.
@@ -325,7 +327,7 @@ func inPlace(e *networkingv1.ServiceEntry, host string, port *istio.ServicePort,
 // nameOf names a route after its entry, and after more if another route has that name.
 func (i *importer) nameOf(e *networkingv1.ServiceEntry, host string, port *istio.ServicePort) string {
 	taken := func(name string) bool {
-		return slices.ContainsFunc(i.routes, func(r *Imported) bool { return r.Route.Namespace == e.Namespace && r.Route.Name == name }) ||
+		return i.writes(e.Namespace, name) || i.Working[types.NamespacedName{Namespace: e.Namespace, Name: name}] ||
 			slices.ContainsFunc(i.virtualServices, func(v *networkingv1.VirtualService) bool { return v.Namespace == e.Namespace && v.Name == name })
 	}
 	for _, name := range []string{e.Name, e.Name + "-" + cmp.Or(port.Name, fmt.Sprint(port.Number))} {
