@@ -37,8 +37,9 @@ with the old objects in what they mean. The report justifies every difference, a
 a route cannot express stays, with the reason.
 
 --adopt hands the old objects over to the routes, which it does not print again. With files, it prints the old manifests, with the annotation
-networking.externalroute.io/adopt. In a cluster it sets the annotation, with your rights, and prints what it has annotated. The operator then moves the traffic without losing a request, takes
-the VirtualService over, and deletes the old ServiceEntries and DestinationRules.
+networking.externalroute.io/adopt. In a cluster it sets the annotation, with your rights, and prints what it has annotated. The operator then moves the
+traffic without losing a request, takes the VirtualService over, and deletes the old ServiceEntries and DestinationRules. Nothing is handed over that an
+object of the input still needs.
 
 Exits with 1 when an object stays; the routes are printed all the same. Exits with 2 for wrong flags.`
 
