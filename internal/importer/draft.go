@@ -194,8 +194,8 @@ func (d *draft) checkInPlace() {
 			continue
 		}
 		if _, problem := d.resolve(d.v.Namespace, &istio.Destination{Host: host, Port: &istio.PortSelector{Number: d.port}}); problem != "" {
-			d.reason("no ServiceEntry declares port %d of %s, and the route would take requests there that leave directly today: remove the host, or write a match with port",
-				d.port, host)
+			d.reason("no ServiceEntry declares port %d of %s, and the route would take requests there that leave directly today: "+
+				"remove the host, or write a match with port", d.port, host)
 		}
 	}
 }

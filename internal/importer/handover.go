@@ -102,7 +102,8 @@ func (i *Imported) noteOutage() {
 		names = append(names, key.String())
 	}
 	i.Notes = append(i.Notes, fmt.Sprintf("the change is an outage: the operator cannot take the old objects over, and the route is refused beside them. "+
-		"Stop the workloads that call %s: meanwhile their requests fail, or bypass the gateway in plaintext. Delete, in this order: %s. Start the workloads when the route is ready",
+		"Stop the workloads that call %s: meanwhile their requests fail, or bypass the gateway in plaintext. Delete, in this order: %s. "+
+		"Start the workloads when the route is ready",
 		joined(i.Route.Spec.Hosts), strings.Join(names, ", ")))
 	if i.shared {
 		i.Notes = append(i.Notes, "the route may stay refused until the objects that others use, too, are gone")
@@ -168,9 +169,11 @@ func (i *importer) remains(object translate.Object) bool {
 
 // staying says which object that stays uses the hosts of an entry, empty if none does. A route beside it would serve the same host.
 func (i *importer) staying(e *networkingv1.ServiceEntry) string {
-	adopt := e.Annotations[v1alpha1.AdoptAnnotation]
-	if own := adopt == strings.ToLower(e.Name) && !i.Working[types.NamespacedName{Namespace: e.Namespace, Name: adopt}]; adopt != "" && !own && !i.writes(e.Namespace, adopt) {
-		return takenOver(adopt)
+	if adopt := e.Annotations[v1alpha1.AdoptAnnotation]; adopt != "" && !i.writes(e.Namespace, adopt) {
+		works := i.Working[types.NamespacedName{Namespace: e.Namespace, Name: adopt}]
+		if works || adopt != strings.ToLower(e.Name) { // or else the route will be made from the entry
+			return takenOver(adopt)
+		}
 	}
 	return i.user(e, e.Spec.ExportTo, e.Spec.Hosts, func(object translate.Object) bool { return len(i.stays[translate.KeyOf(object)]) > 0 })
 }

@@ -273,8 +273,8 @@ func (i *importer) covered(e *networkingv1.ServiceEntry, port *istio.ServicePort
 }
 
 // covers reports whether a route does for the workloads that call a port of an entry themselves what the entry does. A route with a private upstream name
-// does not. But if a rule originates TLS for them, calls to a TLS port fail anyway. Those to endpoints, or over TCP, are a difference to decide about, unless they
-// would lose their TLS.
+// does not. But if a rule originates TLS for them, calls to a TLS port fail anyway. Those to endpoints, or over TCP, are a difference to decide about,
+// unless they would lose their TLS.
 func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
 	private := isPrivate(r.Route)
 	for _, host := range e.Spec.Hosts {

@@ -147,7 +147,8 @@ var justifications = []justification{
 	},
 	{
 		property: regexp.MustCompile(`\.authority$`), holds: unset,
-		why:    "the server gets its own name as the authority, and not the one that the workload called, for which most servers answer 404; rewrite.authority sets another",
+		why: "the server gets its own name as the authority, and not the one that the workload called, for which most servers answer 404; " +
+			"rewrite.authority sets another",
 		decide: true,
 	},
 	{
@@ -156,7 +157,8 @@ var justifications = []justification{
 	},
 	{
 		property: regexp.MustCompile(`^exportTo$`), holds: anything,
-		why: "all of a route is for the namespaces of its exportTo: workloads of these can use its upstreams now, and those of others cannot use any of it", decide: true,
+		why:    "all of a route is for the namespaces of its exportTo: workloads of these can use its upstreams now, and those of others cannot use any of it",
+		decide: true,
 	},
 	{
 		property: regexp.MustCompile(`\.loadBalancer\.simple$`), holds: given,
