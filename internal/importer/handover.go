@@ -87,7 +87,7 @@ func (i *importer) leaveOver(object translate.Object) {
 	i.leftOver[key] = true
 	for _, r := range i.used[key] {
 		if r.overGateway() {
-			r.outage = append(r.outage, key)
+			r.outage, r.together = append(r.outage, key), r.together || len(i.used[key]) > 1
 		} else {
 			r.Notes = append(r.Notes, fmt.Sprintf("%s is left over when the routes are ready: delete it then", key))
 		}
@@ -105,6 +105,9 @@ func (i *Imported) noteOutage() {
 		"Stop the workloads that call %s: meanwhile their requests fail, or bypass the gateway in plaintext. Delete, in this order: %s. "+
 		"Start the workloads when the route is ready",
 		joined(i.Route.Spec.Hosts), strings.Join(names, ", ")))
+	if i.together {
+		i.Notes = append(i.Notes, "other routes through the gateway need the same objects gone: make these changes at once")
+	}
 	if i.shared {
 		i.Notes = append(i.Notes, "the route may stay refused until the objects that others use, too, are gone")
 	}

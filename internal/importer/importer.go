@@ -59,8 +59,8 @@ type Imported struct {
 	targets []string
 	// outage are the objects that conflict with a route through a gateway, and cannot be handed over.
 	outage []translate.Key
-	// shared reports that some object of the old ones stays.
-	shared bool
+	// shared reports that some of the old objects stay, and together that other routes conflict with some, too.
+	shared, together bool
 	// admitted is the route as the API server stores it, objects are those that it is made from, and translation is what it generates.
 	admitted    *v1alpha1.ExternalRoute
 	objects     []translate.Object
@@ -286,7 +286,8 @@ func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio
 		sent := slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number))
 		switch originated := i.hostWide(e, host, port); {
 		case originated:
-			sent = sent && protocolOf(port.Protocol) == protocolTLS
+			keep := protocolOf(port.Protocol) == protocolTLS
+			dialled, sent = dialled && keep, sent && keep
 		case private:
 			sent = sent && (len(e.Spec.Endpoints) > 0 || translate.SpeaksTCP(r.Route))
 		}
