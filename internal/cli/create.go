@@ -152,7 +152,7 @@ func (c *creator) check() error {
 	case c.passThrough && len(c.hosts) == 0:
 		return errors.New("--pass-through needs --host: name the external hosts")
 	}
-	return nil
+	return checkClusterDomain(c.clusterDomain)
 }
 
 // route is what the flags ask for. It has no defaults.
