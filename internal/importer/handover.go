@@ -174,7 +174,7 @@ func (i *importer) remains(object translate.Object) bool {
 func (i *importer) staying(e *networkingv1.ServiceEntry) string {
 	if adopt := e.Annotations[v1alpha1.AdoptAnnotation]; adopt != "" && !i.writes(e.Namespace, adopt) {
 		works := i.Working[types.NamespacedName{Namespace: e.Namespace, Name: adopt}]
-		if works || adopt != strings.ToLower(e.Name) { // or else the route will be made from the entry
+		if works || !strings.EqualFold(adopt, e.Name) { // or else the route will be made from the entry
 			return takenOver(adopt)
 		}
 	}

@@ -90,13 +90,31 @@ func Import(objects []translate.Object, options Options) Result {
 		i := newImporter(objects, options)
 		i.kept, i.refused = kept, refused
 		i.run()
-		if i.keepRules(); !i.again {
+		i.keepRules()
+		if !i.again {
 			i.judge()
 		}
 		if !i.again {
 			return i.result(objects)
 		}
 	}
+}
+
+type importer struct {
+	Options
+	*set
+	routes []*Imported
+	stays  map[translate.Key][]string
+	// used are the routes that do what an object does.
+	used map[translate.Key][]*Imported
+	// handedOver are the objects that a route replaces, and leftOver those that a person deletes when the routes are ready.
+	handedOver, leftOver map[translate.Key]bool
+	// kept says why an entry or a rule is not handed over, by an earlier attempt.
+	kept map[translate.Key]string
+	// refused says why an object has no route, by an earlier attempt.
+	refused map[translate.Key]string
+	// again asks for another attempt.
+	again bool
 }
 
 func newImporter(objects []translate.Object, options Options) *importer {
@@ -151,23 +169,6 @@ func (i *importer) result(objects []translate.Object) Result {
 		result.Stays = append(result.Stays, u.Stay)
 	}
 	return result
-}
-
-type importer struct {
-	Options
-	*set
-	routes []*Imported
-	stays  map[translate.Key][]string
-	// used are the routes that do what an object does.
-	used map[translate.Key][]*Imported
-	// handedOver are the objects that a route replaces, and leftOver those that a person deletes when the routes are ready.
-	handedOver, leftOver map[translate.Key]bool
-	// kept says why an entry or a rule is not handed over, by an earlier attempt.
-	kept map[translate.Key]string
-	// refused says why an object has no route, by an earlier attempt.
-	refused map[translate.Key]string
-	// again asks for another attempt.
-	again bool
 }
 
 func (i *importer) stay(object translate.Object, reasons ...string) {
@@ -276,26 +277,25 @@ func (i *importer) covered(e *networkingv1.ServiceEntry, port *istio.ServicePort
 // does not. But if a rule originates TLS for them, calls to a TLS port fail anyway. Those to endpoints, or over TCP, are a difference to decide about,
 // unless they would lose their TLS.
 func (i *importer) covers(r *Imported, e *networkingv1.ServiceEntry, port *istio.ServicePort) bool {
-	private := isPrivate(r.Route)
-	for _, host := range e.Spec.Hosts {
-		called := slices.Contains(r.Route.Spec.Hosts, v1alpha1.RouteHost(host)) && uint32(translate.PortOf(r.Route)) == port.Number //nolint:gosec // 1..65535
-		dialled := !private && slices.ContainsFunc(r.Route.Spec.Destinations, func(d v1alpha1.Destination) bool {
-			scheme, h, number, _ := splitURL(string(d.URL))
-			return h == host && number == port.Number && (protocolOf(port.Protocol) != protocolHTTP || scheme == "http")
-		})
-		sent := slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number))
-		switch originated := i.hostWide(e, host, port); {
-		case originated:
-			keep := protocolOf(port.Protocol) == protocolTLS
-			dialled, sent = dialled && keep, sent && keep
-		case private:
-			sent = sent && (len(e.Spec.Endpoints) > 0 || translate.SpeaksTCP(r.Route))
-		}
-		if !called && !dialled && !sent {
-			return false
-		}
+	return !slices.ContainsFunc(e.Spec.Hosts, func(host string) bool { return !i.coversHost(r, e, host, port) })
+}
+
+func (i *importer) coversHost(r *Imported, e *networkingv1.ServiceEntry, host string, port *istio.ServicePort) bool {
+	if slices.Contains(r.Route.Spec.Hosts, v1alpha1.RouteHost(host)) && uint32(translate.PortOf(r.Route)) == port.Number { //nolint:gosec // 1..65535
+		return true
 	}
-	return true
+	if i.hostWide(e, host, port) && protocolOf(port.Protocol) != protocolTLS {
+		return false
+	}
+	private := isPrivate(r.Route)
+	if slices.Contains(r.targets, fmt.Sprintf("%s:%d", host, port.Number)) &&
+		(!private || i.hostWide(e, host, port) || len(e.Spec.Endpoints) > 0 || translate.SpeaksTCP(r.Route)) {
+		return true
+	}
+	return !private && slices.ContainsFunc(r.Route.Spec.Destinations, func(d v1alpha1.Destination) bool {
+		scheme, h, number, _ := splitURL(string(d.URL))
+		return h == host && number == port.Number && (protocolOf(port.Protocol) != protocolHTTP || scheme == "http")
+	})
 }
 
 // isPrivate reports whether the upstreams of a route do not have the names of its hosts.

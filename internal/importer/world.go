@@ -18,16 +18,16 @@ import (
 func (i *importer) judge() {
 	w := &world{importer: i}
 	for _, object := range i.all {
-		if i.handedOver[translate.KeyOf(object)] {
-			object = object.DeepCopyObject().(translate.Object)
-			annotations := maps.Clone(object.GetAnnotations())
-			if annotations == nil {
-				annotations = map[string]string{}
-			}
-			annotations[v1alpha1.AdoptAnnotation] = i.used[translate.KeyOf(object)][0].Route.Name
-			object.SetAnnotations(annotations)
+		handedOver, is := object.DeepCopyObject().(translate.Object)
+		if !is || !i.handedOver[translate.KeyOf(object)] {
+			w.objects = append(w.objects, object)
+			continue
 		}
-		w.objects = append(w.objects, object)
+		annotations := map[string]string{}
+		maps.Copy(annotations, object.GetAnnotations())
+		annotations[v1alpha1.AdoptAnnotation] = i.used[translate.KeyOf(object)][0].Route.Name
+		handedOver.SetAnnotations(annotations)
+		w.objects = append(w.objects, handedOver)
 	}
 	for _, r := range i.routes {
 		if r.overGateway() {
