@@ -300,16 +300,7 @@ func verbFor(was, is *judgement, differs bool) string {
 
 // notes say why the objects do not become what the manifests ask for, or what they would have been.
 func notes(was, is *judgement, stands bool) []string {
-	var all []string
-	switch {
-	case was == nil || was.standing != nil:
-	case was.rejected == nil && notJudged(was.refusal):
-		if is == nil || !notJudged(is.refusal) {
-			all = append(all, "the base is not judged, and counts as a route without objects: its egress gateway is not in the input")
-		}
-	case was.rejected != nil || was.refusal != nil:
-		all = append(all, "the base is refused, and counts as a route without objects")
-	}
+	all := was.unlike(is)
 	if was != nil {
 		all = append(all, was.remarks...)
 	}
@@ -330,6 +321,18 @@ func notes(was, is *judgement, stands bool) []string {
 		all = append(all, note)
 	}
 	return all
+}
+
+// unlike says why the objects of the base are not as its manifest asks. What is not judged on either side needs no second word.
+func (j *judgement) unlike(after *judgement) []string {
+	switch {
+	case j == nil || j.standing != nil:
+	case j.rejected != nil || j.refusal != nil && !notJudged(j.refusal):
+		return []string{"the base is refused, and counts as a route without objects"}
+	case j.refusal != nil && (after == nil || !notJudged(after.refusal)):
+		return []string{"the base is not judged, and counts as a route without objects: its egress gateway is not in the input"}
+	}
+	return nil
 }
 
 // note says what the operator makes of a route that it does not program at once.

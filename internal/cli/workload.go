@@ -258,24 +258,12 @@ func refusalOf(c *metav1.Condition) *translate.Refusal {
 	return &translate.Refusal{Reason: c.Reason, Problems: field.ErrorList{translate.Blocked(path, "%s", c.Message)}}
 }
 
-// said adds to a route what the operator says of it in its status: it may know of more than the commands read. A route whose objects are not those of its
-// spec has no effect, unless the operator reports them to be.
+// said adds to a route what the operator says of it in its status: it may know of more than the commands read.
 func (w *world) said(route *explain.Route, j *judged) {
 	status := statusOf(j.manifest)
 	note := func(format string, args ...any) { route.Notes = append(route.Notes, fmt.Sprintf(format, args...)) }
-	accepted := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted)
 	programmed := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionProgrammed)
-	if unseen(j.manifest) {
-		accepted, programmed = nil, &metav1.Condition{Type: v1alpha1.ConditionProgrammed, Reason: v1alpha1.ReasonPending, Message: notSeen}
-	}
-	switch {
-	case route.Refusal != nil && route.Verb == "":
-	case accepted != nil && accepted.Status == metav1.ConditionFalse:
-		route.Refusal, route.Verb = refusalOf(accepted), ""
-	case route.Refusal != nil:
-	case programmed != nil && programmed.Reason != v1alpha1.ReasonProgrammed && !w.stands(j):
-		route.Refusal, route.Verb = refusalOf(programmed), "is not in effect"
-	}
+	w.refuse(route, j, meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted), programmed)
 	if route.Refusal != nil {
 		if route.Standing = sorted(w.owned[j.GetUID()]); len(route.Standing) == 0 && w.unread(generatedResources["VirtualService"], j.GetNamespace()) {
 			note("objects of an earlier spec may serve: you may not read them")
@@ -291,6 +279,21 @@ func (w *world) said(route *explain.Route, j *judged) {
 	}
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDirectHTTPS); c != nil {
 		note("%s", c.Message)
+	}
+}
+
+// refuse adds the operator's refusal of a spec. A spec has no effect either if the objects are not as it asks, unless the operator reports that they are.
+func (w *world) refuse(route *explain.Route, j *judged, accepted, programmed *metav1.Condition) {
+	if unseen(j.manifest) {
+		accepted, programmed = nil, &metav1.Condition{Type: v1alpha1.ConditionProgrammed, Reason: v1alpha1.ReasonPending, Message: notSeen}
+	}
+	switch {
+	case route.Refusal != nil && route.Verb == "":
+	case accepted != nil && accepted.Status == metav1.ConditionFalse:
+		route.Refusal, route.Verb = refusalOf(accepted), ""
+	case route.Refusal != nil:
+	case programmed != nil && programmed.Reason != v1alpha1.ReasonProgrammed && !w.stands(j):
+		route.Refusal, route.Verb = refusalOf(programmed), "is not in effect"
 	}
 }
 

@@ -16,32 +16,32 @@ import (
 // standing is the host by which objects take the request that a route has in place of its translation, empty if they do not.
 func (q *question) standing(route Route) string {
 	for _, object := range route.Standing {
-		var exportTo []string
-		switch o := object.(type) {
-		case *networkingv1.VirtualService:
-			http, tcp := len(o.Spec.Http) > 0 && q.URL.Scheme == "http", len(o.Spec.Tcp) > 0
-			if translate.IsSecondLeg(o) || !http && !tcp {
-				continue
-			}
-			if exportTo = o.Spec.ExportTo; route.byWaypoint() {
-				exportTo = nil
-			}
-		case *networkingv1.ServiceEntry:
-			if port := (known{entry: o}).port(q.port); q.URL.Scheme != "https" || port.Number != q.port || port.Protocol != "TLS" {
-				continue
-			}
-			exportTo = o.Spec.ExportTo
-		default:
+		exportTo, takes := q.takenBy(object)
+		if _, traffic := object.(*networkingv1.VirtualService); traffic && route.byWaypoint() {
+			exportTo = nil
+		}
+		if !takes || !visible(exportTo, route.Namespace, q.Namespace) || q.hidden(route, namesIn(object)) != "" {
 			continue
 		}
-		for _, host := range namesIn(object) {
-			host = q.complete(host, route.Namespace)
-			if q.calls(host) && visible(exportTo, route.Namespace, q.Namespace) && q.listens(route, host) && q.hidden(route, namesIn(object)) == "" {
+		for _, name := range namesIn(object) {
+			if host := q.complete(name, route.Namespace); q.calls(host) && q.listens(route, host) {
 				return host
 			}
 		}
 	}
 	return ""
+}
+
+// takenBy reports whether an object takes requests like this one, whatever their host, and to which namespaces it is exported.
+func (q *question) takenBy(object translate.Object) (exportTo []string, takes bool) {
+	switch o := object.(type) {
+	case *networkingv1.VirtualService:
+		return o.Spec.ExportTo, !translate.IsSecondLeg(o) && (len(o.Spec.Tcp) > 0 || len(o.Spec.Http) > 0 && q.URL.Scheme == "http")
+	case *networkingv1.ServiceEntry:
+		port := (known{entry: o}).port(q.port)
+		return o.Spec.ExportTo, q.URL.Scheme == "https" && port.Number == q.port && port.Protocol == "TLS"
+	}
+	return nil, false
 }
 
 // byWaypoint reports whether a waypoint applies the route, as far as its objects are known.
