@@ -267,8 +267,20 @@ func (b *books) hasGateways(leg *networkingv1.VirtualService) bool {
 	})
 }
 
+// ledTo is what the VirtualServices of sidecars lead to.
+func (b *books) ledTo() map[string]bool {
+	parts := map[string]bool{}
+	for _, object := range b.objects {
+		if v, is := object.(*networkingv1.VirtualService); is && !isSecondLeg(v) {
+			maps.Copy(parts, needs(&v.Spec))
+		}
+	}
+	return parts
+}
+
 // auditWay says whether every VirtualService of a route that exists leads to a subset of a DestinationRule and to a ServiceEntry, or to the second leg on an
-// egress gateway. That holds at every moment, however the operator ended: requests would get 503 otherwise.
+// egress gateway. That holds at every moment, however the operator ended: requests would get 503 otherwise. A second leg to which nothing leads yet is written
+// beside its upstream, so that an operator that is killed can leave it alone.
 func (b *books) auditWay() []finding {
 	exists := map[types.UID]bool{}
 	for i := range b.routes {
@@ -294,9 +306,14 @@ func (b *books) auditWay() []finding {
 		}
 	}
 	var findings []finding
+	led := b.ledTo()
 	for key, object := range b.objects {
 		virtualService, is := object.(*networkingv1.VirtualService)
 		if owner := metav1.GetControllerOfNoCopy(object); !is || owner == nil || !exists[owner.UID] {
+			continue
+		}
+		unused := !slices.ContainsFunc(virtualService.Spec.Hosts, func(host string) bool { return led[legOf(host)] })
+		if isSecondLeg(virtualService) && len(virtualService.Spec.Http) > 0 && unused {
 			continue
 		}
 		for part := range needs(&virtualService.Spec) {
