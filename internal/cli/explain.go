@@ -289,14 +289,10 @@ func explained(j *judged) explain.Route {
 	if j.route == nil {
 		route.ExternalRoute = asWritten(j.manifest)
 	}
-	missing := maps.Clone(j.missing)
 	if notJudged(j.refusal) {
 		route.Verb = "cannot be translated"
-		for _, problem := range j.refusal.Problems {
-			delete(missing, problem.Field)
-		}
 	}
-	route.Notes = slices.Sorted(maps.Values(missing))
+	route.Notes = slices.Sorted(maps.Values(j.missing))
 	return route
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/externalroute/externalroute/internal/cli"
 )
 
-// Whoever asks for help gets examples that the command takes.
+// The examples in the help of a command are calls that the command takes.
 func TestEveryCommandHasExamples(t *testing.T) {
 	commands := commandsBelow(cli.New(genericiooptions.NewTestIOStreamsDiscard(), ""))
 	if len(commands) == 0 {

@@ -270,7 +270,7 @@ func (s *story) merge(c change) {
 	s.explained(c, ready)
 }
 
-// explained checks that whoever meets a mistake reads the same: in the pull request, and in what Flux or Argo CD says of it.
+// explained checks that users read the same message for a mistake in the pull request and in what Flux or Argo CD says of it.
 func (s *story) explained(c change, ready condition) {
 	s.Helper()
 	messages := []string{ready.message}
