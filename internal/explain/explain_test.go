@@ -323,7 +323,7 @@ func TestPassThroughAGateway(t *testing.T) {
 	if got.Outcome != explain.PassedThrough || got.Road.Kind != "EgressGateway" || got.Road.Cluster != "outbound|443||www.example.com" {
 		t.Errorf("%+v", got)
 	}
-	if d := got.Destinations[0]; !strings.HasSuffix(d.Cluster, ".shop.externalroute.internal") || !cmp.Equal(d.Addresses, []string{"www.example.com"}) {
+	if d := got.Destinations[0]; !strings.HasSuffix(d.Cluster, ".istio-egress.externalroute.internal") || !cmp.Equal(d.Addresses, []string{"www.example.com"}) {
 		t.Errorf("%+v", d)
 	}
 }

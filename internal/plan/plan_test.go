@@ -750,7 +750,7 @@ func TestNext(t *testing.T) {
 			},
 			[]string{
 				"0s: Service, ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg | VirtualService; Programmed; again 3s",
-				"3s: delete leg, Gateway, ServiceEntry(a), ServiceEntry(private); Programmed",
+				"3s: delete leg, Gateway, ServiceEntry(private), ServiceEntry(a); Programmed",
 				"6s: Programmed",
 				"6s: Programmed",
 			},

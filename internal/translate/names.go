@@ -41,7 +41,7 @@ func subsetName(route, destination string, port uint32, scheme string) string {
 	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination, fmt.Sprint(port), scheme)
 }
 
-// privateName names an upstream that no other route shares. Its namespace and the hash of what identifies it make it unique.
+// privateName names an upstream that no route of another namespace shares. The namespace and the hash of what identifies it make it unique.
 func privateName(namespace string, parts ...string) string {
 	return strings.Join([]string{hash(parts...), namespace, privateDomain}, ".")
 }

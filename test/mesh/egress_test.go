@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 )
 
 const gatewayPod = "10.1.1.90"
@@ -303,6 +304,38 @@ func TestForeignGateways(t *testing.T) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// Routes of two namespaces pass one host through one gateway. Its filter chain for the host and the cluster must not go with the older route, in whichever
+// order the garbage collector deletes.
+func TestHostPassedByTwoNamespaces(t *testing.T) {
+	const host = "www.example.com"
+	f := find(t, "pass-through-gateway")
+	younger := slices.Clone(f.existing)
+	for _, o := range f.generated {
+		created(t, o, "2026-01-01T00:00:00Z")
+		text, err := yaml.Marshal(o.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := objectsIn(t, strings.ReplaceAll(string(text), "demo", "other"))
+		created(t, theirs[0], "2026-01-02T00:00:00Z")
+		younger = append(younger, theirs...)
+	}
+	for left := range 1 << len(f.generated) {
+		objects, names := slices.Clone(younger), []string{}
+		for i, o := range f.generated {
+			if left&(1<<i) != 0 {
+				objects, names = append(objects, o), append(names, o.GetKind()+" "+o.GetName())
+			}
+		}
+		gateway := newMesh(t, objects).gateway(f)
+		cluster := gateway.passes(host)
+		got, err := gateway.upstream(cluster)
+		if want := []string{address(host, 443)}; err != nil || !cmp.Equal(got.Endpoints, want) {
+			t.Errorf("while the older route has %v: cluster %s leads to %v, %v; want %v", names, cluster, got.Endpoints, err, want)
+		}
 	}
 }
 
