@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/resource"
 	"sigs.k8s.io/yaml"
@@ -70,7 +69,6 @@ type differ struct {
 	settle    time.Duration
 	objects   bool
 	prune     bool
-	selector  string
 }
 
 func newDiff(e environment) *cobra.Command {
@@ -96,7 +94,7 @@ func newDiff(e environment) *cobra.Command {
 	flags := command.Flags()
 	flags.StringSliceVar(&d.base, "base", nil, "file or folder with the manifests before the change. Defaults to the cluster.")
 	flags.BoolVar(&d.prune, "prune", false, "routes of the cluster that the files lack, in the namespaces of the files' routes, are deleted")
-	flags.StringVarP(&d.selector, "selector", "l", "", "with --prune: only routes with these labels are deleted, such as team=shop")
+	flags.StringVarP(&d.labels, "selector", "l", "", "with --prune: only routes with these labels are deleted, such as team=shop")
 	flags.StringVar(&d.otherwise, "default-policy", "", "the operator's --default-policy: Allow or Deny")
 	flags.DurationVar(&d.settle, "settle", 3*time.Second, "the operator's --settle")
 	flags.BoolVar(&d.objects, "objects", true, "print the differences of the objects after the steps")
@@ -113,7 +111,7 @@ func (d *differ) check() error {
 		return usage{errNoInput}
 	case len(d.base) > 0 && d.prune:
 		return usage{errors.New("--prune is for a cluster: what --base has and the change lacks is deleted anyway")}
-	case d.selector != "" && !d.prune:
+	case d.labels != "" && !d.prune:
 		return usage{errors.New("--selector needs --prune")}
 	case d.files.Kustomize != "" && len(d.base) > 1:
 		return usage{errors.New("-k needs one --base, a folder with a kustomization")}
@@ -172,10 +170,6 @@ func (d *differ) revisions(ctx context.Context) (base, head *revision, err error
 
 // live are the cluster, and the cluster after an apply of the files.
 func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
-	selector, err := labels.Parse(d.selector)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--selector %q: %w", d.selector, err)
-	}
 	files, err := d.read()
 	if err != nil {
 		return nil, nil, err
@@ -197,7 +191,7 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 		return nil, nil, err
 	}
 	if d.prune {
-		cluster = pruned(cluster, files, selector)
+		cluster = pruned(cluster, files, d.selector)
 	}
 	head, err = newRevision(ctx, applied(withoutGenerated(cluster), files), base, d.clusterDomain, otherwise)
 	return base, head, err

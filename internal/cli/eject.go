@@ -9,6 +9,7 @@ import (
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -34,10 +35,13 @@ const ejectExample = `  # leave the operator
   kubectl externalroute eject -f routes/`
 
 // eject is the eject command with its flags.
-type eject struct{ input }
+type eject struct {
+	input
+	output *genericclioptions.PrintFlags
+}
 
 func newEject(e environment) *cobra.Command {
-	j := &eject{input{environment: e}}
+	j := &eject{input{environment: e}, objectFormats()}
 	command := &cobra.Command{
 		Use:     "eject [NAME ...] [-f FILE|DIR|- | -k DIR]",
 		Short:   "Print ExternalRoutes as plain Istio objects without an owner",
@@ -46,12 +50,16 @@ func newEject(e environment) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, names []string) error { return j.run(cmd.Context(), names) },
 	}
 	j.addFlags(command)
+	addFormats(command, j.output)
 	command.ValidArgsFunction = j.completeRoutes
 	return command
 }
 
 func (j *eject) run(ctx context.Context, names []string) error {
-	printer := &printers.YAMLPrinter{}
+	printer, err := j.output.ToPrinter()
+	if err != nil {
+		return usage{err}
+	}
 	return j.eachTranslation(ctx, names, func(m manifest, t *translate.Translation) error {
 		if !j.local() {
 			if err := j.settled(m); err != nil {

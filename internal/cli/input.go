@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -43,6 +44,9 @@ type input struct {
 	// everywhere is -A: the command is about the routes of all namespaces.
 	everywhere    bool
 	clusterDomain string
+	// labels is -l: the command is about routes with these labels. Others still count as facts.
+	labels   string
+	selector labels.Selector
 	// gaps are what could not be read of the cluster.
 	gaps []gap
 }
@@ -62,6 +66,7 @@ func (i *input) addFlags(command *cobra.Command) {
 // addClusterFlags adds the flags of a command that is about routes of a cluster only.
 func (i *input) addClusterFlags(command *cobra.Command) {
 	command.Flags().BoolVarP(&i.everywhere, "all-namespaces", "A", false, "the routes of all namespaces of the cluster")
+	command.Flags().StringVarP(&i.labels, "selector", "l", "", "only routes with these labels, such as team=shop")
 	i.addFacts(command)
 }
 
@@ -91,7 +96,20 @@ func (i *input) prepare() error {
 	if err := checkClusterDomain(i.clusterDomain); err != nil {
 		return err
 	}
+	var err error
+	if i.selector, err = readSelector(i.labels); err != nil {
+		return err
+	}
 	return i.resolve()
+}
+
+// readSelector reads --selector.
+func readSelector(text string) (labels.Selector, error) {
+	selector, err := labels.Parse(text)
+	if err != nil {
+		return nil, usage{fmt.Errorf("--selector %q: %w", text, err)}
+	}
+	return selector, nil
 }
 
 // checkClusterDomain judges --cluster-domain as the operator does.
@@ -107,13 +125,21 @@ func (i *input) about(namespace string) bool {
 	return i.local() || i.everywhere || namespace == i.namespace
 }
 
-// concerned are the routes of the namespaces that the command is about.
+// concerns reports whether the command is about a route, unless names say more.
+func (i *input) concerns(route manifest) bool {
+	return i.about(route.GetNamespace()) && i.selector.Matches(labels.Set(route.GetLabels()))
+}
+
+// concerned are the routes that the command is about, unless names say more.
 func (i *input) concerned(routes []manifest) []manifest {
-	return slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.about(m.GetNamespace()) })
+	return slices.DeleteFunc(slices.Clone(routes), func(m manifest) bool { return !i.concerns(m) })
 }
 
 // chosen are the routes that the command is about: those with the names, or all without names.
 func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
+	if i.labels != "" && len(names) > 0 {
+		return nil, usage{errors.New("-l excludes names")}
+	}
 	routes = i.concerned(routes)
 	where := i.nothing()
 	if len(routes) == 0 {
@@ -132,13 +158,17 @@ func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
 
 // nothing says that there is no route that the command is about.
 func (i *input) nothing() string {
+	where := fmt.Sprintf("namespace %s has", i.namespace)
 	switch {
 	case i.local():
-		return "the input holds no ExternalRoute"
+		where = "the input holds"
 	case i.everywhere:
-		return "the cluster has no ExternalRoute"
+		where = "the cluster has"
 	}
-	return fmt.Sprintf("namespace %s has no ExternalRoute", i.namespace)
+	if i.labels != "" {
+		return fmt.Sprintf("%s no ExternalRoute with %s", where, i.labels)
+	}
+	return where + " no ExternalRoute"
 }
 
 // similar is from which share of equal letters two names are similar, as in Python's difflib.

@@ -104,11 +104,11 @@ func (l *linter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(ofKind(manifests, routeKind), func(m manifest) bool { return l.about(m.GetNamespace()) }) && !l.local() {
+	if len(l.concerned(ofKind(manifests, routeKind))) == 0 && (!l.local() || l.labels != "") {
 		fmt.Fprintf(l.ErrOut, "%s\n", l.nothing())
 	}
 	w.otherwise = policy.Default(l.otherwise)
-	findings := findingsOf(ctx, w, manifests, l.about)
+	findings := findingsOf(ctx, w, manifests, l.concerns)
 	if err := write(findings, l.Out); err != nil {
 		return err
 	}
@@ -134,8 +134,8 @@ func (l *linter) verdict(findings []finding) error {
 	return fmt.Errorf("errors: %d, warnings: %d", count[severityError], count[severityWarning])
 }
 
-// findingsOf are the findings about the routes of some namespaces and about all policies, in the order of files and lines.
-func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(namespace string) bool) []finding {
+// findingsOf are the findings about some routes and about all policies, in the order of files and lines.
+func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(route manifest) bool) []finding {
 	r := &report{}
 	r.written(manifests)
 	for _, m := range manifests {
@@ -145,7 +145,7 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(
 		r.refused(m, w.admitPolicy(ctx, m))
 	}
 	for _, j := range w.judgeRoutes(ctx, manifests) {
-		if !about(j.GetNamespace()) {
+		if !about(j.manifest) {
 			continue
 		}
 		if j.route != nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
-const renderLong = `Print the Istio objects that ExternalRoutes become, as YAML, in the order in which they are applied.
+const renderLong = `Print the Istio objects that ExternalRoutes become, in the order in which they are applied.
 
 With -f or -k, no cluster is asked: the manifest is judged by the same rules as at the API server, and translated by the same function as in the operator.
 Services in the same input count as existing in the cluster; every other alias gets a Service. ConfigMaps, and waypoints that the input does not hold, are
@@ -35,13 +36,19 @@ const renderExample = `  # what one manifest becomes
   kubectl externalroute render -f routes/ > rendered.yaml
 
   # what a route of the cluster becomes
-  kubectl externalroute render webserver -n shop`
+  kubectl externalroute render webserver -n shop
+
+  # the names of the objects that the routes of a team become
+  kubectl externalroute render -A -l team=shop -o name`
 
 // render is the render command with its flags.
-type render struct{ input }
+type render struct {
+	input
+	output *genericclioptions.PrintFlags
+}
 
 func newRender(e environment) *cobra.Command {
-	r := &render{input{environment: e}}
+	r := &render{input{environment: e}, objectFormats()}
 	command := &cobra.Command{
 		Use:     "render [NAME]... [-f FILE|DIR|- | -k DIR]",
 		Short:   "Print the Istio objects that ExternalRoutes become",
@@ -50,12 +57,29 @@ func newRender(e environment) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, names []string) error { return r.run(cmd.Context(), names) },
 	}
 	r.addFlags(command)
+	addFormats(command, r.output)
 	command.ValidArgsFunction = r.completeRoutes
 	return command
 }
 
+// objectFormats are kubectl's formats for objects.
+func objectFormats() *genericclioptions.PrintFlags {
+	return genericclioptions.NewPrintFlags("").WithDefaultOutput("yaml")
+}
+
+func addFormats(command *cobra.Command, output *genericclioptions.PrintFlags) {
+	output.AddFlags(command)
+	_ = command.Flags().MarkHidden("show-managed-fields") // what is printed has none
+	if err := command.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.AllowedFormats(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is defined above
+	}
+}
+
 func (r *render) run(ctx context.Context, names []string) error {
-	printer := &printers.YAMLPrinter{}
+	printer, err := r.output.ToPrinter()
+	if err != nil {
+		return usage{err}
+	}
 	return r.eachTranslation(ctx, names, func(_ manifest, t *translate.Translation) error { return printObjects(printer, t.Objects, r.Out) })
 }
 

@@ -243,8 +243,8 @@ func (i *input) reports(ctx context.Context, names []string) ([]routeReport, err
 	if err != nil {
 		return nil, err
 	}
-	routes := i.concerned(ofKind(manifests, routeKind))
-	if len(routes)+len(names) == 0 {
+	routes := ofKind(manifests, routeKind)
+	if len(i.concerned(routes))+len(names) == 0 {
 		fmt.Fprintln(i.ErrOut, i.nothing())
 		return []routeReport{}, nil
 	}

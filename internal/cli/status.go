@@ -108,6 +108,7 @@ func (s *statuses) list() error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w", routeResource, err)
 	}
+	routes = s.concerned(routes)
 	if len(routes) == 0 {
 		fmt.Fprintln(s.ErrOut, s.nothing())
 		return nil
