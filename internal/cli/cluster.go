@@ -32,6 +32,7 @@ var resources = []string{
 	generatedResources["VirtualService"],
 	generatedResources["Gateway"],
 	"httproutes.gateway.networking.k8s.io",
+	"grpcroutes.gateway.networking.k8s.io",
 	waypointResource,
 	"xbackends.gateway.networking.x-k8s.io",
 }

@@ -14,11 +14,12 @@ import (
 // The kinds of the Gateway API that matter to routes.
 var (
 	httpRouteKind = schema.GroupKind{Group: "gateway.networking.k8s.io", Kind: conflict.HTTPRouteKind}
+	grpcRouteKind = schema.GroupKind{Group: "gateway.networking.k8s.io", Kind: conflict.GRPCRouteKind}
 	waypointKind  = schema.GroupKind{Group: "gateway.networking.k8s.io", Kind: "Gateway"}
 	xBackendKind  = schema.GroupKind{Group: "gateway.networking.x-k8s.io", Kind: conflict.XBackendKind}
 )
 
-// httpRoute is an HTTPRoute of the input, and the Services that it serves.
+// httpRoute is an HTTPRoute or a GRPCRoute of the input, and the Services that it serves.
 type httpRoute struct {
 	manifest
 	conflict.Parents
@@ -31,7 +32,7 @@ func (w *world) addGatewayAPI(m manifest) error {
 		return err
 	}
 	switch m.GroupVersionKind().GroupKind() {
-	case httpRouteKind:
+	case httpRouteKind, grpcRouteKind:
 		w.httpRoutes = append(w.httpRoutes, httpRoute{m, conflict.ParentsOf(m.GetNamespace(), spec)})
 	case waypointKind:
 		facts := translate.WaypointFacts(m.GetLabels(), spec)
@@ -42,10 +43,10 @@ func (w *world) addGatewayAPI(m manifest) error {
 	return nil
 }
 
-// HTTPRoutes returns those of the Gateway API whose parent is the Service.
+// HTTPRoutes returns the HTTPRoutes and GRPCRoutes whose parent is the Service.
 func (w *world) HTTPRoutes(service types.NamespacedName) (found []conflict.HTTPRoute) {
 	for _, r := range w.httpRoutes {
-		found = append(found, r.Serving(conflict.Name{Namespace: service.Namespace, Host: service.Name}, r)...)
+		found = append(found, r.Serving(conflict.Name{Namespace: service.Namespace, Host: service.Name}, r.GetKind(), r)...)
 	}
 	slices.SortFunc(found, conflict.HTTPRoute.Compare)
 	return found

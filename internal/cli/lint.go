@@ -22,8 +22,8 @@ const lintLong = `Report everything that the API server and the operator would r
 included, and give advice about valid routes.
 
 With -f or -k, no cluster is asked. Other objects of the same input count as existing: Services, Namespaces with their labels, ExternalRoutePolicies, and the
-ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio, and the HTTPRoutes, XBackends and waypoints of the Gateway API. ConfigMaps, and
-waypoints that the input does not hold, are taken to exist.
+ServiceEntries, VirtualServices, DestinationRules and Gateways of Istio, and the HTTPRoutes, GRPCRoutes, XBackends and waypoints of the Gateway API.
+ConfigMaps, and waypoints that the input does not hold, are taken to exist.
 Policies apply to routes whose Namespace is in the input; --default-policy applies if the input holds no policy.
 Of two routes that conflict, the older one has the host; routes without creationTimestamp are ordered by name.
 

@@ -35,7 +35,7 @@ import (
 //
 // +kubebuilder:rbac:groups=networking.externalroute.io,resources=externalroutes;externalroutepolicies,verbs=list;watch
 // +kubebuilder:rbac:groups=networking.istio.io,resources=serviceentries;destinationrules;gateways;virtualservices,verbs=list;watch
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;gateways,verbs=list;watch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;grpcroutes;gateways,verbs=list;watch
 // +kubebuilder:rbac:groups=gateway.networking.x-k8s.io,resources=xbackends,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=services;configmaps;namespaces,verbs=list;watch
 
@@ -66,7 +66,8 @@ type Cluster struct {
 	// cache is the manager's.
 	cache      cache.Cache
 	istio      *api
-	gatewayAPI *api
+	httpRoutes *api
+	grpcRoutes *api
 	gateways   *api
 	xBackends  *api
 	configMaps *metadata
@@ -112,7 +113,10 @@ func New(ctx context.Context, mgr manager.Manager, options Options) (*Cluster, e
 		return nil, err
 	}
 	// Its routes may only take hosts away: an operator that is not allowed to read them, or cannot, is better than none.
-	if c.gatewayAPI, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, httpRouteKind); err != nil {
+	if c.httpRoutes, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, httpRouteKind); err != nil {
+		return nil, err
+	}
+	if c.grpcRoutes, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, grpcRouteKind); err != nil {
 		return nil, err
 	}
 	if c.gateways, err = c.newAPI(mgr, 10*time.Second, 30*time.Second, gatewayKind); err != nil {
@@ -149,7 +153,8 @@ func (c *Cluster) Watch(ctx context.Context, mgr manager.Manager, built controll
 		source.Kind(c.cache, &v1alpha1.ExternalRoute{}, c.onRoute()),
 		source.Kind[client.Object](c.cache, &corev1.Service{}, c.onObject("Service", dependsOnService, nil)),
 		c.istio,
-		c.gatewayAPI,
+		c.httpRoutes,
+		c.grpcRoutes,
 		c.gateways,
 		c.xBackends,
 	}

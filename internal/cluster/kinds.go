@@ -125,12 +125,17 @@ func salvage(raw json.RawMessage, spec proto.Message) {
 	}
 }
 
-// httpRouteKind is the kind of the Gateway API whose objects may serve Services of the mesh.
-var httpRouteKind = func() kind {
-	k := newKind[httpRoute](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: conflict.HTTPRouteKind}, dependsOnService)
+// The kinds of the Gateway API whose objects may serve Services of the mesh.
+var (
+	httpRouteKind = parentedKind[httpRoute](conflict.HTTPRouteKind)
+	grpcRouteKind = parentedKind[grpcRoute](conflict.GRPCRouteKind)
+)
+
+func parentedKind[K any](name string) kind {
+	k := newKind[K](schema.GroupVersionKind{Group: "gateway.networking.k8s.io", Version: "v1", Kind: name}, dependsOnService)
 	k.rivalOf = func(r *record) rival { return conflict.ParentsOf(r.Namespace, r.Spec) }
 	return k
-}()
+}
 
 // xBackends is the version of XBackends that the operator reads.
 var xBackends = schema.GroupVersionKind{Group: "gateway.networking.x-k8s.io", Version: "v1alpha1", Kind: conflict.XBackendKind}
@@ -144,6 +149,7 @@ func xBackendKind(clusterDomain string) kind {
 
 type (
 	httpRoute struct{}
+	grpcRoute struct{}
 	xBackend  struct{}
 )
 

@@ -17,10 +17,10 @@ import (
 // World answers for one pass what there is. An API that is installed or lost meanwhile makes no difference to it. While Istio is not installed, nobody has
 // anything of it.
 type World struct {
-	cluster                                *Cluster
-	ctx                                    context.Context //nolint:containedctx // it lives as long as one pass
-	istio, gatewayAPI, gateways, xBackends *store
-	err                                    error
+	cluster                                            *Cluster
+	ctx                                                context.Context //nolint:containedctx // it lives as long as one pass
+	istio, httpRoutes, grpcRoutes, gateways, xBackends *store
+	err                                                error
 }
 
 var _ conflict.World = &World{}
@@ -28,8 +28,8 @@ var _ conflict.World = &World{}
 // World returns what there is now.
 func (c *Cluster) World(ctx context.Context) *World {
 	return &World{
-		cluster: c, ctx: ctx, istio: c.istio.filled.Load(), gatewayAPI: c.gatewayAPI.filled.Load(), gateways: c.gateways.filled.Load(),
-		xBackends: c.xBackends.filled.Load(),
+		cluster: c, ctx: ctx, istio: c.istio.filled.Load(), httpRoutes: c.httpRoutes.filled.Load(), grpcRoutes: c.grpcRoutes.filled.Load(),
+		gateways: c.gateways.filled.Load(), xBackends: c.xBackends.filled.Load(),
 	}
 }
 
@@ -145,8 +145,13 @@ func others[R interface {
 func (w *World) HTTPRoutes(service types.NamespacedName) []conflict.HTTPRoute {
 	name := conflict.Name{Namespace: service.Namespace, Host: service.Name}
 	var found []conflict.HTTPRoute
-	for _, r := range w.gatewayAPI.rivalsFor(httpRouteKind.name(), name) {
-		found = append(found, r.facts.(conflict.Parents).Serving(name, r)...) //nolint:forcetypeassert // by its kind
+	for _, from := range []struct {
+		*store
+		kind
+	}{{w.httpRoutes, httpRouteKind}, {w.grpcRoutes, grpcRouteKind}} {
+		for _, r := range from.rivalsFor(from.name(), name) {
+			found = append(found, r.facts.(conflict.Parents).Serving(name, from.gvk.Kind, r)...) //nolint:forcetypeassert // by its kind
+		}
 	}
 	slices.SortFunc(found, conflict.HTTPRoute.Compare)
 	return found

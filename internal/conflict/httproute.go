@@ -7,10 +7,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// HTTPRouteKind is the kind of the Gateway API whose objects may serve Services of the mesh.
-const HTTPRouteKind = "HTTPRoute"
+// The kinds of the Gateway API whose objects may serve HTTP of Services of the mesh: istiod makes a VirtualService of each.
+const (
+	HTTPRouteKind = "HTTPRoute"
+	GRPCRouteKind = "GRPCRoute"
+)
 
-// HTTPRoute is a route of the Gateway API, or another kind of it, that serves a Service.
+// HTTPRoute is an HTTPRoute of the Gateway API, or an object of another kind, that serves a Service.
 type HTTPRoute struct {
 	Identity
 	Kind string
@@ -18,7 +21,7 @@ type HTTPRoute struct {
 	Port int64
 }
 
-// Parents are the Services that an HTTPRoute serves, each on one port or, if that is 0, on all.
+// Parents are the Services that a route of the Gateway API serves, each on one port or, if that is 0, on all.
 type Parents []parent
 
 type parent struct {
@@ -35,11 +38,11 @@ func (p Parents) Claims() []Name {
 	return names
 }
 
-// Serving are the HTTPRoutes that an object with these parents is for a Service.
-func (p Parents) Serving(service Name, object metav1.Object) (found []HTTPRoute) {
+// Serving are the HTTPRoutes that an object of a kind with these parents is for a Service.
+func (p Parents) Serving(service Name, kind string, object metav1.Object) (found []HTTPRoute) {
 	for _, one := range p {
 		if one.service == service {
-			found = append(found, HTTPRoute{Identity: IdentityOf(object), Kind: HTTPRouteKind, Port: one.port})
+			found = append(found, HTTPRoute{Identity: IdentityOf(object), Kind: kind, Port: one.port})
 		}
 	}
 	return found
@@ -47,10 +50,10 @@ func (p Parents) Serving(service Name, object metav1.Object) (found []HTTPRoute)
 
 // Compare orders HTTPRoutes as Istio does.
 func (r HTTPRoute) Compare(other HTTPRoute) int {
-	return cmp.Or(r.Identity.Compare(other.Identity), cmp.Compare(r.Port, other.Port))
+	return cmp.Or(r.Identity.Compare(other.Identity), cmp.Compare(r.Kind, other.Kind), cmp.Compare(r.Port, other.Port))
 }
 
-// ParentsOf reads the parents of an HTTPRoute that are Services. A spec of another form has none.
+// ParentsOf reads the parents of a route of the Gateway API that are Services. A spec of another form has none.
 func ParentsOf(namespace string, raw json.RawMessage) Parents {
 	var spec struct {
 		ParentRefs []struct {

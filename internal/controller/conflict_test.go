@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
+	"github.com/externalroute/externalroute/internal/conflict"
 	"github.com/externalroute/externalroute/test/controlplane"
 )
 
@@ -232,7 +233,7 @@ func TestRestartKeepsServedHosts(t *testing.T) {
 	s.ready("aaa")
 }
 
-func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
+func TestARouteOfTheGatewayAPIForTheAliasIsARival(t *testing.T) {
 	s := sharedStory(t)
 	definition, err := os.ReadFile("testdata/httproutes.yaml")
 	if err != nil {
@@ -243,19 +244,21 @@ func TestAnHTTPRouteOfTheAliasIsARival(t *testing.T) {
 	if err := s.plane.InstallCRDs(definition); err != nil {
 		t.Fatal(err)
 	}
-	rival := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-		"metadata": map[string]any{"name": "theirs"},
-		"spec":     map[string]any{"parentRefs": []any{map[string]any{"group": "", "kind": "Service", "name": "web", "port": int64(80)}}},
-	}}
-	s.create(rival)
-	s.refused("web", v1alpha1.ReasonHostConflict)
-	s.says("web", v1alpha1.ConditionAccepted,
-		"spec.hosts[0]: web.NAMESPACE.svc.cluster.local is also served by HTTPRoute NAMESPACE/theirs, and Istio does not define which of the two "+
-			"applies: remove the Service from one of them")
-	s.quiet()
-	s.delete(rival)
-	s.ready("web")
+	for _, kind := range []string{conflict.HTTPRouteKind, conflict.GRPCRouteKind} {
+		rival := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+			"metadata": map[string]any{"name": "theirs"},
+			"spec":     map[string]any{"parentRefs": []any{map[string]any{"group": "", "kind": "Service", "name": "web", "port": int64(80)}}},
+		}}
+		s.create(rival)
+		s.refused("web", v1alpha1.ReasonHostConflict)
+		s.says("web", v1alpha1.ConditionAccepted,
+			"spec.hosts[0]: web.NAMESPACE.svc.cluster.local is also served by "+kind+" NAMESPACE/theirs, and Istio does not define which of the two "+
+				"applies: remove the Service from one of them")
+		s.quiet()
+		s.delete(rival)
+		s.ready("web")
+	}
 }
 
 func TestXBackendOfAHostInPlaceConflicts(t *testing.T) {

@@ -34,6 +34,7 @@ var shipped = map[string]rights{
 		"serviceentries.networking.istio.io":                       "create delete list patch watch",
 		"virtualservices.networking.istio.io":                      "create delete list patch watch",
 		"httproutes.gateway.networking.k8s.io":                     "list watch",
+		"grpcroutes.gateway.networking.k8s.io":                     "list watch",
 		"gateways.gateway.networking.k8s.io":                       "list watch",
 		"xbackends.gateway.networking.x-k8s.io":                    "list watch",
 	},
