@@ -695,9 +695,9 @@ func TestNext(t *testing.T) {
 				s.pass()
 			},
 			[]string{
-				"0s: ServiceEntry(private:443,to a), Gateway, leg; Switching; again 3s",
+				"0s: Gateway, leg; Switching; again 3s",
 				"3s: ServiceEntry(a:443,to west); Programmed; again 3s",
-				"6s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"6s: delete leg, Gateway; Programmed",
 				"6s: Programmed",
 			},
 		},

@@ -245,15 +245,16 @@ func targetsOf(v *networkingv1.VirtualService) []string {
 // host, the last object, moves traffic: its endpoint is the gateway, so that nothing leaves around it.
 //
 // Each host has objects of its own: hosts come and go without a change of those that stay, and Istio drops a Gateway's server as a whole if another one of the
-// gateway has one of its hosts. All routes that pass a host have one name for where the gateway sends it: Istio takes the second leg of the oldest, and its
-// cluster must still be there when that route, or its ServiceEntry alone, is gone.
+// gateway has one of its hosts. All routes that pass a host through gateways of a namespace have one name for where it goes from there: the pods take the second
+// leg of the oldest route, whichever Service selects them, and its cluster must still be there when that route, or its ServiceEntry alone, is gone.
 func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 	port := servicePort(uint32(PortOf(route)), true) //nolint:gosec // 1..65535 by schema
-	name := privateName(g.namespace, host.Name, passScheme, g.host, fmt.Sprint(g.port))
-	object, server := hashed(route.Name, route.Name, name), gatewayName(route.Name, name)
+	name := privateName(g.namespace, host.Name, passScheme)
+	way := fmt.Sprintf("%s by %s:%d", name, g.host, g.port)
+	server := gatewayName(route.Name, way)
 	entry := &networkingv1.ServiceEntry{
 		TypeMeta:   ServiceEntryKind.typeMeta(),
-		ObjectMeta: meta(route, object),
+		ObjectMeta: meta(route, hashed(route.Name, route.Name, name)),
 		Spec: istio.ServiceEntry{
 			Hosts:      []string{name},
 			Location:   istio.ServiceEntry_MESH_EXTERNAL,
@@ -265,7 +266,7 @@ func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 	}
 	leg := &networkingv1.VirtualService{
 		TypeMeta:   VirtualServiceKind.typeMeta(),
-		ObjectMeta: meta(route, object),
+		ObjectMeta: meta(route, hashed(route.Name, route.Name, way)),
 		Spec: istio.VirtualService{
 			Hosts:    []string{host.Name},
 			Gateways: []string{route.Namespace + "/" + server},

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// privateDomain ends the names of upstreams that no other route shares. Nothing resolves below it; Istio's objects alone know these names.
+// privateDomain ends the names of upstreams that are not known by their own. Nothing resolves below it; Istio's objects alone know these names.
 const privateDomain = "externalroute.internal"
 
 // maxName is the length of a DNS label, which subsets must be and other names are for the sake of the reader.
@@ -41,7 +41,7 @@ func subsetName(route, destination string, port uint32, scheme string) string {
 	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination, fmt.Sprint(port), scheme)
 }
 
-// privateName names an upstream that no route of another namespace shares. The namespace and the hash of what identifies it make it unique.
+// privateName names an upstream of a namespace: that of the route, or that of the gateway to which routes pass a host. The hash of what identifies it makes it unique.
 func privateName(namespace string, parts ...string) string {
 	return strings.Join([]string{hash(parts...), namespace, privateDomain}, ".")
 }

@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -52,5 +54,32 @@ func TestIsPassed(t *testing.T) {
 				t.Errorf("%s of %v: %v", entry.Name, r.Spec.Hosts, got)
 			}
 		}
+	}
+}
+
+// Two Services may select the pods of one gateway. The pods send what routes pass to a host to one upstream, by whichever Service it comes.
+func TestPassedHostsShareAnUpstream(t *testing.T) {
+	upstreams := map[string]bool{}
+	for _, service := range []v1alpha1.DNSLabel{"egress", "also-egress"} {
+		for _, namespace := range []string{"demo", "other"} {
+			route := &v1alpha1.ExternalRoute{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "pass"}}
+			route.Spec.Hosts, route.Spec.ExportTo = []v1alpha1.RouteHost{"a.example.com"}, []v1alpha1.ExportNamespace{"."}
+			route.Spec.EgressGateway = &v1alpha1.GatewayReference{Name: service, Namespace: "istio-egress"}
+			translation, refusal := translate.Translate(route, translate.Mesh{
+				ClusterDomain: translate.DefaultClusterDomain,
+				Services: map[types.NamespacedName]translate.Service{
+					translate.GatewayService(route.Spec.EgressGateway): {HasSelector: true, Ports: []corev1.ServicePort{{Name: "https", Port: 443}}},
+				},
+			})
+			if refusal != nil {
+				t.Fatal(refusal.Message())
+			}
+			for _, leg := range translate.Of[*networkingv1.VirtualService](translation.Objects) {
+				upstreams[leg.Spec.Tls[0].Route[0].Destination.Host] = true
+			}
+		}
+	}
+	if len(upstreams) != 1 {
+		t.Errorf("the pods of the gateway know the host as %v", upstreams)
 	}
 }
