@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,7 +34,10 @@ func Enrolment(route *v1alpha1.ExternalRoute, labels map[string]string) metav1.C
 	case ambient:
 		reason = v1alpha1.ReasonWaypointNeeded
 		problem = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the route names none"
-		fix = "Set spec.waypoint. Or label the namespace with istio-injection=enabled"
+		fix = "Label the namespace with istio-injection=enabled"
+		if takesWaypoint(route) {
+			fix = "Set spec.waypoint. Or label the namespace with istio-injection=enabled"
+		}
 	case waypoint:
 		return notEnrolled(reason, "The namespace has no label that puts its pods into ambient mode: they do not use this route. "+
 			"Label it with istio.io/dataplane-mode=ambient.")
@@ -51,6 +55,13 @@ func Enrolment(route *v1alpha1.ExternalRoute, labels map[string]string) metav1.C
 		fix = "Add one"
 	}
 	return notEnrolled(reason, fmt.Sprintf("%s: pods without a sidecar do not use this route. %s, and restart the pods.", problem, fix))
+}
+
+// takesWaypoint reports whether a waypoint could apply the route.
+func takesWaypoint(route *v1alpha1.ExternalRoute) bool {
+	byName := slices.ContainsFunc(route.Spec.Destinations, func(d v1alpha1.Destination) bool { return d.TLS != nil && d.TLS.Scope == v1alpha1.TLSScopeHost })
+	return !PassesThrough(route) && !SpeaksTCP(route) && !byName && route.Spec.WorkloadSelector == nil && route.Spec.EgressGateway == nil &&
+		len(ReferencesOf(route).Aliases) == len(route.Spec.Hosts)
 }
 
 func notEnrolled(reason, message string) metav1.Condition {

@@ -28,6 +28,8 @@ func TestEnrolment(t *testing.T) {
 		ambient = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the route names none: " +
 			"pods without a sidecar do not use this route. Set spec.waypoint. Or label the namespace with istio-injection=enabled, and restart the pods."
 	)
+	alias := &v1alpha1.ExternalRoute{}
+	alias.Spec.Hosts, alias.Spec.Destinations = []v1alpha1.RouteHost{"web"}, []v1alpha1.Destination{{URL: "https://api.example.com"}}
 	for name, c := range map[string]struct {
 		labels  map[string]string
 		reason  string
@@ -56,8 +58,32 @@ func TestEnrolment(t *testing.T) {
 			if c.reason == "NamespaceEnrolled" {
 				want.Status = metav1.ConditionTrue
 			}
-			if diff := cmp.Diff(want, translate.Enrolment(&v1alpha1.ExternalRoute{}, c.labels)); diff != "" {
+			if diff := cmp.Diff(want, translate.Enrolment(alias, c.labels)); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// The condition does not advise what the API server or the operator would refuse.
+func TestWaypointNeededByARouteThatExcludesIt(t *testing.T) {
+	const want = "The namespace is in ambient mode (istio.io/dataplane-mode=ambient), in which only a waypoint applies a route, and the route names none: " +
+		"pods without a sidecar do not use this route. Label the namespace with istio-injection=enabled, and restart the pods."
+	https := []v1alpha1.Destination{{URL: "https://api.example.com"}}
+	for name, spec := range map[string]v1alpha1.ExternalRouteSpec{
+		"it passes TLS through":      {Hosts: []v1alpha1.RouteHost{"api.example.com"}},
+		"it is for TCP":              {Hosts: []v1alpha1.RouteHost{"db"}, Destinations: []v1alpha1.Destination{{URL: "tcp://db.example.com:5432"}}},
+		"it has a host in place":     {Hosts: []v1alpha1.RouteHost{"web", "api.example.com"}, Destinations: https},
+		"it is for some pods":        {Hosts: []v1alpha1.RouteHost{"web"}, Destinations: https, WorkloadSelector: &v1alpha1.WorkloadSelector{}},
+		"it takes an egress gateway": {Hosts: []v1alpha1.RouteHost{"web"}, Destinations: https, EgressGateway: &v1alpha1.GatewayReference{}},
+		"its TLS is for the host": {Hosts: []v1alpha1.RouteHost{"web"}, Destinations: []v1alpha1.Destination{{
+			URL: "https://api.example.com", TLS: &v1alpha1.TLS{Scope: v1alpha1.TLSScopeHost},
+		}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			route := &v1alpha1.ExternalRoute{Spec: spec}
+			if got := translate.Enrolment(route, map[string]string{"istio.io/dataplane-mode": "ambient"}); got.Message != want {
+				t.Errorf("got %q, want %q", got.Message, want)
 			}
 		})
 	}
