@@ -89,6 +89,10 @@ var explained = []struct{ message, err, reason string }{
 		"a story deletes Istio's CRDs: the operator repairs objects until it learns of that",
 	},
 	{
+		``, `\bEOF$|connection reset by peer$|client connection (lost|force closed)`,
+		"a story cuts all connections, some in the middle of a request: the next one does it again",
+	},
+	{
 		``, `context canceled$`,
 		"a story stops the operator, which may be in the middle of a request: the next one does it again",
 	},
