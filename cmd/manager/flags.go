@@ -125,6 +125,11 @@ func canonical(selector labels.Selector) string {
 	return strings.Join(all, ",")
 }
 
+// allowsNothing reports whether the operator refuses every route: policies and namespaces are cluster-scoped, and one of some namespaces cannot read them.
+func (f *flags) allowsNothing() bool {
+	return len(f.controller.Namespaces) > 0 && f.controller.DefaultPolicy == policy.Deny
+}
+
 func (f *flags) check() error {
 	var mistakes []error
 	for _, namespace := range f.controller.Namespaces {

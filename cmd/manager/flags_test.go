@@ -51,6 +51,23 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+func TestFlagsThatAllowNothing(t *testing.T) {
+	for args, want := range map[string]bool{
+		"":                      false,
+		"--default-policy=Deny": false,
+		"--watch-namespaces=a":  false,
+		"--watch-namespaces=a --default-policy=Deny": true,
+	} {
+		f, err := readFlags(flag.NewFlagSet("manager", flag.ContinueOnError), strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.allowsNothing(); got != want {
+			t.Errorf("%q: %v", args, got)
+		}
+	}
+}
+
 func TestTheCacheHoldsTheNamespacesWatched(t *testing.T) {
 	for list, want := range map[string][]string{"": nil, "a": {"a"}, "b,a": {"a", "b"}} {
 		f, err := readFlags(flag.NewFlagSet("manager", flag.ContinueOnError), []string{"--watch-namespaces=" + list})

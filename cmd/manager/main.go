@@ -83,7 +83,10 @@ func run(ctx context.Context, f *flags) error {
 		return err
 	}
 	ctrl.Log.Info("Started", "version", versionLine(), "watchNamespaces", f.controller.Namespaces, "watchLabelSelector", f.watchLabels,
-		"lease", f.lease())
+		"defaultPolicy", f.controller.DefaultPolicy, "lease", f.lease())
+	if f.allowsNothing() {
+		ctrl.Log.Info("Every route is refused: with --watch-namespaces no ExternalRoutePolicy is read, and without one --default-policy=Deny allows nothing")
+	}
 	return mgr.Start(ctx)
 }
 
