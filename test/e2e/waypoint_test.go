@@ -35,6 +35,7 @@ func TestWaypoint(t *testing.T) {
 func applies(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a part of the story: failures name their own line
 	const namespace = "ambient"
 	web := mesh.Serve(t, &bench.Upstream{Host: "web.ambient.example.com"})
+	plain := mesh.Serve(t, &bench.Upstream{Host: "plain.ambient.example.com", Plain: true})
 	other, err := mesh.Authority.Server(time.Now().AddDate(0, 0, 1), "attacker.example.net")
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,10 @@ func applies(t *testing.T, waypoint *bench.Waypoint) { //nolint:thelper // a par
 		r := last(t, web)
 		same(t, "authority", r.Host, web.Host)
 		same(t, "SNI", r.SNI, web.Host)
+	})
+	t.Run("to a URL without TLS", func(t *testing.T) {
+		answers(t, app, "http://plain/x", plain.Host+" GET /x")
+		same(t, "authority", last(t, plain).Host, plain.Host)
 	})
 	t.Run("without headers of the mesh, unless the route keeps them", func(t *testing.T) {
 		foreign := func(alias string) (names []string) {
