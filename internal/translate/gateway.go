@@ -245,8 +245,9 @@ func targetsOf(v *networkingv1.VirtualService) []string {
 // host, the last object, moves traffic: its endpoint is the gateway, so that nothing leaves around it.
 //
 // Each host has objects of its own: hosts come and go without a change of those that stay, and Istio drops a Gateway's server as a whole if another one of the
-// gateway has one of its hosts. All routes that pass a host through gateways of a namespace have one name for where it goes from there: the pods take the second
-// leg of the oldest route, whichever Service selects them, and its cluster must still be there when that route, or its ServiceEntry alone, is gone.
+// gateway has one of its hosts. All routes that pass a host through gateways of a namespace have one name for where it goes from there: the pods take
+// the second leg of the oldest route, whichever Service selects them, and its cluster must still be there when that route, or its ServiceEntry alone, has
+// gone.
 func (g *gateway) pass(route *v1alpha1.ExternalRoute, host Host) Objects {
 	port := servicePort(uint32(PortOf(route)), true) //nolint:gosec // 1..65535 by schema
 	name := privateName(g.namespace, host.Name, passScheme)

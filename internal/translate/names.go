@@ -41,7 +41,8 @@ func subsetName(route, destination string, port uint32, scheme string) string {
 	return hashed(strings.ReplaceAll(route, ".", "-")+"-"+destination, route, destination, fmt.Sprint(port), scheme)
 }
 
-// privateName names an upstream of a namespace: that of the route, or that of the gateway to which routes pass a host. The hash of what identifies it makes it unique.
+// privateName names an upstream of a namespace: that of the route or, for a host that passes through a gateway, that of the gateway. The hash of what
+// identifies the upstream makes the name unique.
 func privateName(namespace string, parts ...string) string {
 	return strings.Join([]string{hash(parts...), namespace, privateDomain}, ".")
 }
