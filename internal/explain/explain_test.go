@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
@@ -24,8 +26,13 @@ var gateway = types.NamespacedName{Namespace: "istio-egress", Name: "istio-egres
 
 func translated(t *testing.T, spec string) explain.Route {
 	t.Helper()
+	return translatedIn(t, "shop", spec)
+}
+
+func translatedIn(t *testing.T, namespace, spec string) explain.Route {
+	t.Helper()
 	route := &v1alpha1.ExternalRoute{}
-	route.Namespace, route.Name = "shop", "web"
+	route.Namespace, route.Name = namespace, "web"
 	if err := yaml.UnmarshalStrict([]byte(spec), &route.Spec); err != nil {
 		t.Fatal(err)
 	}
@@ -325,6 +332,36 @@ func TestPassThroughAGateway(t *testing.T) {
 	}
 	if d := got.Destinations[0]; !strings.HasSuffix(d.Cluster, ".istio-egress.externalroute.internal") || !cmp.Equal(d.Addresses, []string{"www.example.com"}) {
 		t.Errorf("%+v", d)
+	}
+}
+
+// Istio takes a host from one namespace, with its ports alone.
+func TestHostOfSeveralNamespaces(t *testing.T) {
+	const passed, exported, forAll = "hosts: [www.example.com]", "hosts: [www.example.com]\nexportTo: [., shop]", "hosts: [www.example.com]\nexportTo: ['*']"
+	const otherPort = "hosts: [search]\ndestinations: [{url: 'https://www.example.com:8443'}]"
+	route := func(namespace, spec string, age time.Duration) explain.Route {
+		r := translatedIn(t, namespace, spec)
+		r.CreationTimestamp = metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(-age))
+		return r
+	}
+	for name, c := range map[string]struct {
+		routes []explain.Route
+		want   string
+	}{
+		"exported":                               {[]explain.Route{route("other", exported, 0)}, "other/web"},
+		"hidden by a route of the own namespace": {[]explain.Route{route("other", exported, 1), route("shop", otherPort, 0)}, ""},
+		"the own namespace has it as well":       {[]explain.Route{route("other", exported, 1), route("shop", passed, 0)}, "shop/web"},
+		"by name comes before to all":            {[]explain.Route{route("other", forAll, 1), route("third", exported, 0)}, "third/web"},
+		"the older of two":                       {[]explain.Route{route("other", exported, 0), route("third", exported, 1)}, "third/web"},
+		"a wildcard and a name are not one host": {[]explain.Route{route("other", exported, 0), route("shop", "hosts: ['*.example.com']", 1)}, "other/web"},
+		"one that the namespace does not see":    {[]explain.Route{route("other", exported, 0), route("third", passed, 1)}, "other/web"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := explain.Explain(requestFor(t, "https://www.example.com/"), c.routes, "cluster.local")
+			if got.Route != c.want || (got.Outcome == explain.PassedThrough) != (c.want != "") {
+				t.Errorf("%s by %q: %v", got.Outcome, got.Route, got.Why)
+			}
+		})
 	}
 }
 

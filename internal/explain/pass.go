@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,13 +29,17 @@ func (k known) port(number uint32) *istio.ServicePort {
 // passThrough says what happens to a request for which no VirtualService is: a connection of the workload's own TLS leaves if a ServiceEntry lets it.
 func (q *question) passThrough(a *Answer) {
 	var found []known
-	for _, k := range q.known() {
-		port := k.port(q.port)
+	all := q.known()
+	for _, k := range all {
+		port, from := k.port(q.port), q.namespaceOf(k.host, all)
 		switch {
 		case !visible(k.entry.Spec.ExportTo, k.Namespace, q.Namespace):
 			if translate.PassesThrough(k.ExternalRoute) {
 				a.Why = append(a.Why, notExported(k.Route, k.host, k.entry.Spec.ExportTo, q.Namespace))
 			}
+		case k.Namespace != from:
+			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh, and that of namespace %s hides it: Istio takes a host from one namespace",
+				nameOf(k.Route), k.host, from))
 		case q.entryHidden(k) != "":
 			a.Why = append(a.Why, fmt.Sprintf("ExternalRoute %s makes %s known to the mesh, and %s", nameOf(k.Route), k.host, q.entryHidden(k)))
 		case port.Protocol != "TLS":
@@ -98,6 +103,33 @@ func (q *question) known() (found []known) {
 	}
 	slices.SortStableFunc(found, func(a, b known) int { return rank(a) - rank(b) })
 	return found
+}
+
+// namespaceOf is the namespace from which Istio takes a host that several may export: the workload's own, then one that exports it there by name, then one that
+// exports it to all, and that of the oldest entry among several (istio: pilot/pkg/model/sidecar.go, selectServices).
+func (q *question) namespaceOf(host string, all []known) string {
+	rank := func(k known) int {
+		switch {
+		case k.Namespace == q.Namespace:
+			return 0
+		case slices.Contains(k.entry.Spec.ExportTo, q.Namespace):
+			return 1
+		}
+		return 2
+	}
+	var entries []known
+	for _, k := range all {
+		if k.host == host && visible(k.entry.Spec.ExportTo, k.Namespace, q.Namespace) {
+			entries = append(entries, k)
+		}
+	}
+	if len(entries) == 0 {
+		return ""
+	}
+	return slices.MinFunc(entries, func(a, b known) int {
+		return cmp.Or(rank(a)-rank(b), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.entry.Name, b.entry.Name),
+			cmp.Compare(a.Namespace, b.Namespace))
+	}).Namespace
 }
 
 // pass says where a connection of the workload's own TLS goes.
