@@ -135,7 +135,7 @@ func (r *revision) hold(before *revision) {
 		j := r.routes[key]
 		asked := map[string]bool{}
 		if j != nil && j.route != nil && j.refusal == nil {
-			r.asking = append(r.asking, j.route)
+			r.ask(j.route)
 			for _, claim := range (conflict.Route{ExternalRoute: j.route, Wanted: j.translation, ClusterDomain: r.clusterDomain}).Claims() {
 				asked[claim.Key] = true
 			}

@@ -261,10 +261,11 @@ func (i *input) reports(ctx context.Context, names []string) ([]routeReport, err
 	}
 	var reports []routeReport
 	r := &reporter{input: i, world: w}
-	for _, j := range w.judgeRoutes(ctx, manifests) {
+	for _, j := range w.admitRoutes(ctx, manifests) {
 		if !slices.ContainsFunc(chosen, func(m manifest) bool { return m.GetUID() == j.GetUID() }) {
 			continue
 		}
+		w.conclude(j)
 		report, err := r.report(j)
 		if err != nil {
 			return nil, err

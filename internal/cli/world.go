@@ -48,8 +48,14 @@ type world struct {
 	generated objects
 	// holders are the claims of what routes have written before, without those that they give up.
 	holders []conflict.Holder
-	// asking are the routes that are refused for nothing but a conflict.
-	asking []*v1alpha1.ExternalRoute
+	// asking is what the routes ask for that are refused for nothing but a conflict, by the key of the claim.
+	asking map[string][]request
+}
+
+// request is a claim that a route asks for.
+type request struct {
+	route *v1alpha1.ExternalRoute
+	claim conflict.Claim
 }
 
 // The rules of the API server take a second to compile, and a process needs them once.
@@ -59,7 +65,7 @@ func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 	w := &world{
 		clusterDomain: clusterDomain, services: map[types.NamespacedName]*corev1.Service{}, namespaces: map[string]map[string]string{},
 		waypoints: map[types.NamespacedName]*translate.Waypoint{}, roads: map[types.NamespacedName][]string{},
-		owned: map[types.UID]objects{}, generated: objects{},
+		owned: map[types.UID]objects{}, generated: objects{}, asking: map[string][]request{},
 	}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
@@ -303,7 +309,15 @@ type judged struct {
 
 // judgeRoutes judges all routes of the input. Its policies have been admitted before.
 func (w *world) judgeRoutes(ctx context.Context, manifests []manifest) []*judged {
-	var all []*judged
+	all := w.admitRoutes(ctx, manifests)
+	for _, j := range all {
+		w.conclude(j)
+	}
+	return all
+}
+
+// admitRoutes judges each route of the input by itself, and notes what it asks for and holds. What others make of it is left to conclude.
+func (w *world) admitRoutes(ctx context.Context, manifests []manifest) (all []*judged) {
 	for _, m := range ofKind(manifests, routeKind) {
 		j := &judged{manifest: m}
 		all = append(all, j)
@@ -312,19 +326,21 @@ func (w *world) judgeRoutes(ctx context.Context, manifests []manifest) []*judged
 		}
 		j.missing = w.unknown(j.route)
 		if j.translation, j.refusal = w.translate(j.route); j.refusal == nil {
-			w.asking = append(w.asking, j.route)
+			w.ask(j.route)
 		}
 		if j.refusal = w.grounded(j.route, j.refusal); notJudged(j.refusal) { // the refusal says it
 			delete(j.missing, egressGatewayField)
 		}
 	}
 	w.holdOwned()
-	for _, j := range all {
-		if j.refusal == nil {
-			j.refusal = w.conflicts(j.route, j.translation, w.owned[j.route.UID])
-		}
-	}
 	return all
+}
+
+// conclude judges a route that is not refused by itself among all others, which have been admitted.
+func (w *world) conclude(j *judged) {
+	if j.refusal == nil {
+		j.refusal = w.conflicts(j.route, j.translation, w.owned[j.route.UID])
+	}
 }
 
 // holdOwned notes what routes hold by the objects that they have in the cluster.
@@ -412,14 +428,25 @@ func (w *world) Holders(claim conflict.Claim) (found []conflict.Holder) {
 	return found
 }
 
-// Asking returns the routes of a namespace that compete for what is claimed.
-func (w *world) Asking(namespace string, _ conflict.Claim) (found []*v1alpha1.ExternalRoute) {
-	for _, route := range w.asking {
-		if route.Namespace == namespace {
-			found = append(found, route)
+// ask notes what a route asks for. To find that out costs a translation: once for a route, not once for each other route.
+func (w *world) ask(route *v1alpha1.ExternalRoute) {
+	for _, serves := range []bool{true, false} {
+		for _, claim := range conflict.Asked(route, conflict.Claim{Serves: serves}, w.clusterDomain) {
+			if claim.Serves == serves {
+				w.asking[claim.Key] = append(w.asking[claim.Key], request{route, claim})
+			}
 		}
 	}
-	return found
+}
+
+// Asking returns the routes of a namespace that ask for what clashes with the claim.
+func (w *world) Asking(namespace string, claim conflict.Claim) (found []*v1alpha1.ExternalRoute) {
+	for _, r := range w.asking[claim.Key] {
+		if r.route.Namespace == namespace && claim.Clashes(r.claim) {
+			found = append(found, r.route)
+		}
+	}
+	return slices.Compact(found) // what one route asks for is in a row
 }
 
 // Err returns nil: the input was read before.
