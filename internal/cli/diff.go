@@ -153,7 +153,7 @@ func (d *differ) revisions(ctx context.Context) (base, head *revision, err error
 	if before.files.Filenames = d.base; d.files.Kustomize != "" {
 		before.files.Filenames, before.files.Kustomize = nil, d.base[0]
 	}
-	old, err := before.readAny() // the change may correct a kind that is misspelt
+	old, err := before.readAny() // the change may correct a kind that is misspelt, and an object that the base has twice
 	if err == nil {
 		base, err = d.judge(ctx, old, &revision{})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/externalroute/externalroute/internal/lint"
@@ -19,7 +20,7 @@ const (
 	severityWarning severity = "warning"
 )
 
-// finding is one line of the report of lint. Line is 0 if the source has no lines.
+// finding is one line of the report of lint. Line is 0 if the source has no lines, and Kind is empty if the finding is about the whole file.
 type finding struct {
 	Severity  severity `json:"severity"`
 	Rule      string   `json:"rule"`
@@ -37,11 +38,20 @@ var formats = map[string]func([]finding, io.Writer) error{"text": printText, "js
 
 // text is what is wrong, with the object and the field.
 func (f finding) text() string {
+	if f.Kind == "" {
+		return f.Message
+	}
 	name := f.Name
 	if f.Namespace != "" {
 		name = f.Namespace + "/" + f.Name
 	}
 	return fmt.Sprintf("%s %s: %s: %s", f.Kind, name, f.Field, f.Message)
+}
+
+// inOrder sorts findings by files and lines.
+func inOrder(findings []finding) []finding {
+	slices.SortStableFunc(findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	return findings
 }
 
 func place(file string, line int) string {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/cli-runtime/pkg/resource"
 
@@ -195,22 +198,47 @@ func (i *input) addFiles(flags *pflag.FlagSet) {
 	flags.BoolVarP(&i.files.Recursive, "recursive", "R", false, "go into the folders of a folder")
 }
 
-// read reads all objects of the input. One of a kind that does not exist is a mistake: nobody would judge it.
+// read reads all objects of the input. One of a kind that does not exist, or that the input has twice, is a mistake: nobody would judge it.
 func (i *input) read() ([]manifest, error) {
 	manifests, err := i.readAny()
 	if err != nil {
 		return nil, err
 	}
 	var mistakes []error
+	first := names{}
 	for _, m := range manifests {
 		if refusal := unknownKind(m); refusal != nil {
 			mistakes = append(mistakes, refused(m, refusal))
+		}
+		if message := first.taken(m); message != "" {
+			twin := finding{Kind: m.GetKind(), Namespace: m.GetNamespace(), Name: m.GetName(), Field: nameField, Message: message}
+			mistakes = append(mistakes, fmt.Errorf("%s: %s", place(m.source, m.line(nameField)), twin.text()))
 		}
 	}
 	return manifests, errors.Join(mistakes...)
 }
 
-// readAny reads all objects of the input, of whatever kind. A cluster is asked if no files are named, and what could not be read of it is a warning.
+const nameField = "metadata.name"
+
+// names are the first routes and policies of each name.
+type names map[string]manifest
+
+// taken says that a route or policy before this one has its name, and is empty if none has.
+func (n names) taken(m manifest) string {
+	if kind := m.GroupVersionKind().GroupKind(); kind != routeKind && kind != policyKind {
+		return ""
+	}
+	key := m.GetKind() + " " + m.GetNamespace() + "/" + m.GetName()
+	other, found := n[key]
+	if !found {
+		n[key] = m
+		return ""
+	}
+	return place(other.source, other.line(nameField)) + " has an object of this name too, and only one of the two applies: rename or remove one of them"
+}
+
+// readAny reads all objects of the input, of whatever kind. A cluster is asked if no files are named, and what could not be read of it is a warning. With an
+// error about some files, the objects of the others are returned too.
 func (i *input) readAny() ([]manifest, error) {
 	if i.local() {
 		return i.readFiles()
@@ -252,10 +280,7 @@ func (i *input) readFiles() ([]manifest, error) {
 	if len(files.Filenames) > 0 || files.Kustomize != "" {
 		builder.FilenameParam(false, &files)
 	}
-	infos, err := builder.Do().Infos()
-	if err != nil {
-		return nil, err
-	}
+	infos, unread := builder.Do().Infos()
 	var manifests []manifest
 	for _, info := range infos {
 		object, ok := info.Object.(*unstructured.Unstructured)
@@ -272,7 +297,30 @@ func (i *input) readFiles() ([]manifest, error) {
 		}
 		manifests = append(manifests, found)
 	}
-	return manifests, nil
+	return manifests, unread
+}
+
+// aboutFile is how the reader of files begins an error about one of them.
+var aboutFile = regexp.MustCompile(`^(?:error parsing|unable to decode) "?(.+?)"?: `)
+
+// unreadFiles are those that an error of the reader is about. Any other error is returned.
+func unreadFiles(err error) (files []finding, _ error) {
+	if err == nil {
+		return nil, nil
+	}
+	for _, problem := range utilerrors.Flatten(utilerrors.NewAggregate([]error{err})).Errors() {
+		f := finding{Severity: severityError, Rule: "Unreadable"}
+		var path *fs.PathError
+		if begin := aboutFile.FindStringSubmatch(problem.Error()); begin != nil {
+			f.File, f.Message = begin[1], "cannot be read: "+strings.TrimPrefix(problem.Error(), begin[0])
+		} else if errors.As(problem, &path) {
+			f.File, f.Message = path.Path, "cannot be read: "+path.Err.Error()
+		} else {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // clusterScoped reports whether objects of a kind that the commands judge have no namespace.

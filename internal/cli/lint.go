@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/lint"
 	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
@@ -94,10 +92,11 @@ func (l *linter) run(ctx context.Context) error {
 		return err
 	}
 	manifests, err := l.readAny()
+	unread, err := unreadFiles(err)
 	if err != nil {
 		return err
 	}
-	if l.local() && !slices.ContainsFunc(manifests, func(m manifest) bool { return m.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group }) {
+	if l.local() && len(unread) == 0 && !slices.ContainsFunc(manifests, ours) {
 		return errors.New("the input holds no ExternalRoute and no ExternalRoutePolicy")
 	}
 	w, err := l.world(manifests)
@@ -108,7 +107,7 @@ func (l *linter) run(ctx context.Context) error {
 		fmt.Fprintf(l.ErrOut, "%s\n", l.nothing())
 	}
 	w.otherwise = policy.Default(l.otherwise)
-	findings := findingsOf(ctx, w, manifests, l.concerns)
+	findings := inOrder(append(unread, findingsOf(ctx, w, manifests, l.concerns)...))
 	if err := write(findings, l.Out); err != nil {
 		return err
 	}
@@ -134,7 +133,7 @@ func (l *linter) verdict(findings []finding) error {
 	return fmt.Errorf("errors: %d, warnings: %d", count[severityError], count[severityWarning])
 }
 
-// findingsOf are the findings about some routes and about all policies, in the order of files and lines.
+// findingsOf are the findings about some routes and about all policies.
 func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(route manifest) bool) []finding {
 	r := &report{}
 	r.written(manifests)
@@ -158,7 +157,6 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(
 		}
 		r.refused(j.manifest, j.refusal)
 	}
-	slices.SortStableFunc(r.findings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
 	return r.findings
 }
 
@@ -191,19 +189,15 @@ func (r *report) refused(m manifest, refusal *translate.Refusal) {
 
 // written adds what is wrong with the way the objects are written: keys that a map has twice, and objects that the input has twice.
 func (r *report) written(manifests []manifest) {
-	first := map[string]manifest{}
+	first := names{}
 	for _, m := range slices.Concat(ofKind(manifests, policyKind), ofKind(manifests, routeKind)) {
 		for _, d := range duplicates(m.node) {
 			r.add(m, severityError, "DuplicateKey", d.key, "is written twice in one map: remove one of the two")
 			r.findings[len(r.findings)-1].Line = d.line
 		}
-		key := m.GetKind() + " " + m.GetNamespace() + "/" + m.GetName()
-		if other, found := first[key]; found {
-			r.add(m, severityError, "DuplicateObject", "metadata.name", fmt.Sprintf("%s has an object of this name too, and only one of the two applies: "+
-				"rename or remove one of them", place(other.source, other.line("metadata.name"))))
-			continue
+		if message := first.taken(m); message != "" {
+			r.add(m, severityError, "DuplicateObject", nameField, message)
 		}
-		first[key] = m
 	}
 }
 

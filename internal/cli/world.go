@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -202,13 +201,22 @@ func unserved(m manifest) *translate.Refusal {
 	return nil
 }
 
-// unknownKind refuses a manifest of the group whose kind is misspelt.
+// ours reports whether a manifest is of the API group, or meant to be.
+func ours(m manifest) bool {
+	return m.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group || unknownKind(m) != nil
+}
+
+// unknownKind refuses a manifest of the group whose kind is misspelt, or one of its kinds in another group. A list is neither: its items were read.
 func unknownKind(m manifest) *translate.Refusal {
 	kinds := []string{routeKind.Kind, policyKind.Kind}
-	if m.GroupVersionKind().Group != v1alpha1.SchemeGroupVersion.Group || slices.Contains(kinds, strings.TrimSuffix(m.GetKind(), "List")) {
-		return nil
+	inGroup, known := m.GroupVersionKind().Group == v1alpha1.SchemeGroupVersion.Group, slices.Contains(kinds, m.GetKind())
+	switch {
+	case inGroup && !known:
+		return invalid(field.ErrorList{field.NotSupported(field.NewPath("kind"), m.GetKind(), kinds)})
+	case known && !inGroup:
+		return invalid(field.ErrorList{field.NotSupported(field.NewPath("apiVersion"), m.GetAPIVersion(), []string{v1alpha1.SchemeGroupVersion.String()})})
 	}
-	return invalid(field.ErrorList{field.NotSupported(field.NewPath("kind"), m.GetKind(), kinds)})
+	return nil
 }
 
 func invalid(problems field.ErrorList) *translate.Refusal {
