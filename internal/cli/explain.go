@@ -42,7 +42,7 @@ const explainExample = `  # a request of a pod of the cluster
   kubectl externalroute explain http://webserver/a --from shop/frontend-5d9c
 
   # which rule, and where to
-  kubectl externalroute explain http://webserver/a?b=c -f route.yaml
+  kubectl externalroute explain "http://webserver/a?b=c" -f route.yaml
 
   # a POST with a header, from another namespace
   kubectl externalroute explain http://payments.shop/v1/charge -X POST -H "x-sandbox: true" --from checkout -f routes/

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,8 +150,16 @@ func printSARIF(findings []finding, out io.Writer) error {
 	for _, f := range findings {
 		run.Results = append(run.Results, sarifResult{
 			RuleID: f.Rule, Level: f.Severity, Message: sarifText{f.text()},
-			Locations: []sarifLocation{{sarifPhysical{sarifArtifact{filepath.ToSlash(f.File)}, sarifRegion{cmp.Or(f.Line, 1)}}}},
+			Locations: []sarifLocation{{sarifPhysical{sarifArtifact{uriOf(f.File)}, sarifRegion{cmp.Or(f.Line, 1)}}}},
 		})
 	}
 	return encode(sarifLog{Schema: "https://json.schemastore.org/sarif-2.1.0.json", Version: "2.1.0", Runs: []sarifRun{run}}, out)
+}
+
+// uriOf is the URI of a file. A file that is read over HTTP has one already.
+func uriOf(file string) string {
+	if strings.Contains(file, "://") {
+		return file
+	}
+	return (&url.URL{Path: filepath.ToSlash(file)}).String()
 }
