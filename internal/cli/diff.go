@@ -238,7 +238,9 @@ func (d *differ) compare(base, head *revision) (differs bool, err error) {
 		differs = differs || len(changes) > 0 || differsUnjudged(was, is)
 		untouched := is != nil && is.source == fromCluster && len(steps)+len(changes) == 0
 		if verb := verbFor(was, is, len(changes) > 0); !untouched && (verb != unchanged || len(steps)+len(notes) > 0) {
-			d.print(key, verb, slices.Concat(notes, steps), changes)
+			if err := d.print(key, verb, slices.Concat(notes, steps), changes); err != nil {
+				return false, err
+			}
 		}
 	}
 	return differs, nil
@@ -408,21 +410,23 @@ func yamlOf(object translate.Object) (string, error) {
 	return string(raw), err
 }
 
-func (d *differ) print(key types.NamespacedName, verb string, remarks, changes []string) {
-	fmt.Fprintf(d.Out, "ExternalRoute %s %s\n", key, verb)
+func (d *differ) print(key types.NamespacedName, verb string, remarks, changes []string) error {
+	text := &strings.Builder{}
+	fmt.Fprintf(text, "ExternalRoute %s %s\n", key, verb)
 	for _, remark := range remarks {
-		fmt.Fprintf(d.Out, "  %s\n", remark)
+		fmt.Fprintf(text, "  %s\n", remark)
 	}
-	if !d.objects {
-		return
-	}
-	colours := isTerminal(d.Out)
-	for _, change := range changes {
-		if colours {
-			change = coloured(change)
+	if d.objects {
+		colours := isTerminal(d.Out)
+		for _, change := range changes {
+			if colours {
+				change = coloured(change)
+			}
+			text.WriteString(change)
 		}
-		fmt.Fprint(d.Out, change)
 	}
+	_, err := io.WriteString(d.Out, text.String())
+	return err
 }
 
 func isTerminal(out io.Writer) bool {
