@@ -29,6 +29,9 @@ route is judged by the same rules as at the API server, and by the same translat
 Workloads call --host, which defaults to NAME: an alias in the namespace. The host of a --url is upgraded in place: workloads keep calling http://HOST.
 With --pass-through, workloads originate TLS to each --host themselves.
 
+Digits after the last = of a --url are its weight, as in https://api.example.com/v1=90. Only the path of a single --url may end like that:
+--url https://api.example.com/v=2 has no weight. Of several, give each a weight: https://api.example.com/v=2=90.
+
 Exits with 0 if the route is created, 1 if it is refused or the API server returns an error, and 2 for wrong flags.`
 
 const createExample = `  # http://webserver in the namespace becomes https://www.example.com/v1
@@ -78,6 +81,9 @@ func newCreate(e environment) *cobra.Command {
 		Long:    createLong,
 		Example: createExample,
 		Args: func(cmd *cobra.Command, args []string) error {
+			if strings.HasPrefix(c.dryRun, "-") { // the flag has swallowed the next one, whose value counts as an argument
+				return usage{fmt.Errorf("--dry-run %q: write --dry-run=client or --dry-run=server", c.dryRun)}
+			}
 			if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 				return usage{errors.New("exactly one NAME is required")}
 			}
@@ -168,7 +174,7 @@ func (c *creator) route(name string) (*unstructured.Unstructured, error) {
 		route.Spec.Hosts = []v1alpha1.RouteHost{v1alpha1.RouteHost(name)}
 	}
 	for i, address := range c.urls {
-		destination, err := destinationOf(address)
+		destination, err := destinationOf(address, len(c.urls) == 1)
 		if err != nil {
 			return nil, err
 		}
@@ -192,11 +198,11 @@ func (c *creator) route(name string) (*unstructured.Unstructured, error) {
 	return &unstructured.Unstructured{Object: content}, nil
 }
 
-// destinationOf reads URL or URL=WEIGHT. Only digits at the end are a weight.
-func destinationOf(address string) (destination v1alpha1.Destination, err error) {
+// destinationOf reads URL or URL=WEIGHT. Only digits at the end are a weight, and not those of the path of a single destination, which needs no weight.
+func destinationOf(address string, single bool) (destination v1alpha1.Destination, err error) {
 	destination.URL = v1alpha1.URL(address)
 	i := strings.LastIndex(address, "=")
-	if i < 0 || i == len(address)-1 || strings.Trim(address[i+1:], "0123456789") != "" {
+	if i < 0 || i == len(address)-1 || strings.Trim(address[i+1:], "0123456789") != "" || single && hasPath(address) {
 		return destination, nil
 	}
 	weight, err := strconv.ParseInt(address[i+1:], 10, 32)
@@ -205,6 +211,12 @@ func destinationOf(address string) (destination v1alpha1.Destination, err error)
 	}
 	destination.URL, destination.Weight = v1alpha1.URL(address[:i]), new(int32(weight))
 	return destination, nil
+}
+
+// hasPath reports whether anything follows the host of a URL.
+func hasPath(address string) bool {
+	_, rest, _ := strings.Cut(address, "://")
+	return strings.ContainsAny(rest, "/?")
 }
 
 func referenceTo(flag, value string) (*v1alpha1.GatewayReference, error) {
