@@ -32,6 +32,7 @@ func New(streams genericiooptions.IOStreams, version string) *cobra.Command {
 	root.AddCommand(
 		newCompletion(e), newCreate(e), newDiff(e), newEject(e), newExplain(e), newImport(e), newLint(e), newRender(e), newStatus(e), newTree(e),
 	)
+	addHelp(root)
 	addCompletions(root, e)
 	return root
 }

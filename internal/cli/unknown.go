@@ -33,3 +33,18 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	return usage{err}
 }
+
+// addHelp adds cobra's help command. Of a command that does not exist, it would print the help of the root command.
+func addHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		panic(err) // it was added above
+	}
+	help.Args = func(_ *cobra.Command, args []string) error {
+		if command, _, err := root.Find(args); err == nil && command != root {
+			return nil
+		}
+		return noCommand(root, args)
+	}
+}
