@@ -151,12 +151,29 @@ func (i *input) chosen(routes []manifest, names []string) ([]manifest, error) {
 	if len(names) == 0 {
 		return routes, nil
 	}
+	names = bareNames(names)
 	for _, name := range names {
 		if !slices.ContainsFunc(routes, func(m manifest) bool { return m.GetName() == name }) {
 			return nil, fmt.Errorf("%s %s%s", where, name, didYouMean(name, routes))
 		}
 	}
 	return slices.DeleteFunc(routes, func(m manifest) bool { return !slices.Contains(names, m.GetName()) }), nil
+}
+
+// routeTypes are kubectl's names of the type of routes.
+var routeTypes = []string{"externalroute", "externalroutes", "extr"}
+
+// bareNames are names without their type: kubectl takes and prints TYPE/NAME.
+func bareNames(arguments []string) (bare []string) {
+	for _, argument := range arguments {
+		kind, name, found := strings.Cut(argument, "/")
+		kind = strings.TrimSuffix(strings.ToLower(kind), "."+routeKind.Group)
+		if !found || !slices.Contains(routeTypes, kind) {
+			name = argument
+		}
+		bare = append(bare, name)
+	}
+	return bare
 }
 
 // nothing says that there is no route that the command is about.

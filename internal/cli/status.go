@@ -17,7 +17,7 @@ const statusLong = `Show how routes of a cluster are.
 
 Without names, the routes of the namespace (-n) or of all namespaces (-A) are listed. With names, the command shows what is in the way of each route, its
 conditions, the generated objects and whether they are as the spec asks, and what else the route depends on: its egress gateway or waypoint, Services of others,
-ConfigMaps and policies.
+ConfigMaps and policies. A name may have its type before it, as in externalroute/web.
 
 The states of an object: present, missing, different from what the spec asks for, left over from an earlier spec, kept while the present spec is not accepted,
 and not read if you may not read it.
