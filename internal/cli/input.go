@@ -222,7 +222,7 @@ func (i *input) read() ([]manifest, error) {
 		return nil, err
 	}
 	var mistakes []error
-	first := names{}
+	first := namesakes{}
 	for _, m := range manifests {
 		if refusal := unknownKind(m); refusal != nil {
 			mistakes = append(mistakes, refused(m, refusal))
@@ -237,11 +237,11 @@ func (i *input) read() ([]manifest, error) {
 
 const nameField = "metadata.name"
 
-// names are the first routes and policies of each name.
-type names map[string]manifest
+// namesakes are the first routes and policies of each name.
+type namesakes map[string]manifest
 
 // taken says that a route or policy before this one has its name, and is empty if none has.
-func (n names) taken(m manifest) string {
+func (n namesakes) taken(m manifest) string {
 	if kind := m.GroupVersionKind().GroupKind(); kind != routeKind && kind != policyKind {
 		return ""
 	}
@@ -328,13 +328,16 @@ func unreadFiles(err error) (files []finding, _ error) {
 	for _, problem := range utilerrors.Flatten(utilerrors.NewAggregate([]error{err})).Errors() {
 		f := finding{Severity: severityError, Rule: "Unreadable"}
 		var path *fs.PathError
-		if begin := aboutFile.FindStringSubmatch(problem.Error()); begin != nil {
-			f.File, f.Message = begin[1], "cannot be read: "+strings.TrimPrefix(problem.Error(), begin[0])
-		} else if errors.As(problem, &path) {
-			f.File, f.Message = path.Path, "cannot be read: "+path.Err.Error()
-		} else {
+		begin := aboutFile.FindString(problem.Error())
+		switch {
+		case begin != "":
+			f.File, f.Message = aboutFile.FindStringSubmatch(begin)[1], strings.TrimPrefix(problem.Error(), begin)
+		case errors.As(problem, &path):
+			f.File, f.Message = path.Path, path.Err.Error()
+		default:
 			return nil, err
 		}
+		f.Message = "cannot be read: " + f.Message
 		files = append(files, f)
 	}
 	return files, nil

@@ -189,7 +189,7 @@ func (r *report) refused(m manifest, refusal *translate.Refusal) {
 
 // written adds what is wrong with the way the objects are written: keys that a map has twice, and objects that the input has twice.
 func (r *report) written(manifests []manifest) {
-	first := names{}
+	first := namesakes{}
 	for _, m := range slices.Concat(ofKind(manifests, policyKind), ofKind(manifests, routeKind)) {
 		for _, d := range duplicates(m.node) {
 			r.add(m, severityError, "DuplicateKey", d.key, "is written twice in one map: remove one of the two")
