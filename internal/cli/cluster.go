@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -57,32 +58,40 @@ var generatedResources = map[string]string{
 // gap is what the commands did not see of the cluster.
 type gap struct {
 	resource string
-	// readIn is the namespace of which the objects were read, empty if there is none.
-	readIn string
+	// readIn are the namespaces of which the objects were read.
+	readIn []string
 	err    error
 }
 
 // covers reports whether the objects of a resource in a namespace are among what was not read.
 func (g gap) covers(resource, namespace string) bool {
-	return g.resource == resource && (g.readIn == "" || g.readIn != namespace)
+	return g.resource == resource && !slices.Contains(g.readIn, namespace)
+}
+
+// unreadIn reports whether the objects of a resource in a namespace were not read.
+func unreadIn(gaps []gap, resource, namespace string) bool {
+	return slices.ContainsFunc(gaps, func(g gap) bool { return g.covers(resource, namespace) })
 }
 
 // warn says what was not read. A user of one namespace lacks many resources of the others, in one line.
 func (i *input) warn(gaps []gap) {
-	var elsewhere []string
+	elsewhere := map[string][]string{}
 	for _, g := range gaps {
-		if g.readIn != "" {
-			elsewhere = append(elsewhere, g.resource)
+		if len(g.readIn) == 0 {
+			fmt.Fprintf(i.ErrOut, "warning: %s were not read: %v\n", g.resource, g.err)
 			continue
 		}
-		fmt.Fprintf(i.ErrOut, "warning: %s were not read: %v\n", g.resource, g.err)
+		readIn := strings.Join(g.readIn, ", ")
+		elsewhere[readIn] = append(elsewhere[readIn], g.resource)
 	}
-	if len(elsewhere) > 0 {
-		fmt.Fprintf(i.ErrOut, "warning: %s of other namespaces were not read: you may list them in namespace %s only\n", strings.Join(elsewhere, ", "), i.namespace)
+	for _, readIn := range slices.Sorted(maps.Keys(elsewhere)) {
+		fmt.Fprintf(i.ErrOut, "warning: %s of other namespaces were not read: you may list them in namespace %s only\n",
+			strings.Join(elsewhere[readIn], ", "), readIn)
 	}
 }
 
-// readCluster reads everything that decides about routes, with the user's own rights. What the user may not list in all namespaces is listed in one.
+// readCluster reads everything that decides about routes, with the user's own rights. What the user may not list in all namespaces is listed in those
+// that the command is about.
 func (i *input) readCluster() (manifests []manifest, gaps []gap, err error) {
 	if err := i.checkCluster(); err != nil {
 		return nil, nil, err
@@ -150,23 +159,58 @@ func (i *input) serves(name string) (bool, error) {
 	return err == nil, err
 }
 
-// list lists a resource in all namespaces, or as far as the user may. The routes of the own namespace are the least that a command needs.
+// list lists a resource in all namespaces, or as far as the user may. Routes of one namespace are the least that a command needs.
 func (i *input) list(name string) ([]manifest, *gap, error) {
-	found, err := i.get(name, true)
+	all, err := i.get(name, true)
 	if !apierrors.IsForbidden(err) {
-		return found, nil, err
+		return all, nil, err
 	}
-	missing := &gap{resource: name, readIn: i.namespace, err: err}
-	if name == namespaceResource { // a user of one namespace may get that
-		found, err = i.get(name, false, i.namespace)
-	} else {
-		found, err = i.get(name, false)
+	missing := &gap{resource: name, err: err}
+	for _, namespace := range i.namespaces() {
+		found, err := i.listIn(namespace, name)
+		if apierrors.IsForbidden(err) {
+			missing.err = err
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		all, missing.readIn = append(all, found...), append(missing.readIn, namespace)
 	}
-	if apierrors.IsForbidden(err) && name != routeResource {
-		missing.readIn = ""
-		return nil, missing, nil
+	if name == routeResource && len(missing.readIn) == 0 {
+		return nil, nil, missing.err
 	}
-	return found, missing, err
+	return all, missing, nil
+}
+
+// namespaces are those that the command is about.
+func (i *input) namespaces() []string {
+	if len(i.reads) == 0 {
+		return []string{i.namespace}
+	}
+	return i.reads
+}
+
+// listIn lists a resource in a namespace. A user of one namespace may get that.
+func (i *input) listIn(namespace, name string) ([]manifest, error) {
+	if name != namespaceResource {
+		return i.getIn(namespace, name)
+	}
+	found, err := i.getIn(namespace, name, namespace)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// checkRoutes refuses to judge without the routes of the namespaces.
+func (i *input) checkRoutes(namespaces ...string) error {
+	for _, namespace := range namespaces {
+		if unreadIn(i.gaps, routeResource, namespace) {
+			return fmt.Errorf("the routes of namespace %s were not read: get the right to list %s there", namespace, routeResource)
+		}
+	}
+	return nil
 }
 
 // get gets the named objects of a resource, or all without names, in the namespace or in every one.

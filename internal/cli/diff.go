@@ -181,8 +181,11 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 		return nil, nil, err
 	}
 	from := d.input
-	from.files = resource.FilenameOptions{}
+	from.files, from.reads = resource.FilenameOptions{}, namespacesOf(files)
 	cluster, err := from.read()
+	if err == nil {
+		err = from.checkRead(files)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -195,6 +198,21 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 	}
 	head, err = newRevision(ctx, applied(withoutGenerated(cluster), files), base, d.clusterDomain, otherwise)
 	return base, head, err
+}
+
+// checkRead refuses to judge files without what decides about them: the routes of their namespaces.
+func (i *input) checkRead(files []manifest) error {
+	return i.checkRoutes(namespacesOf(ofKind(files, routeKind))...)
+}
+
+// namespacesOf are those that manifests are in, each once.
+func namespacesOf(manifests []manifest) (all []string) {
+	for _, m := range manifests {
+		if namespace := m.GetNamespace(); namespace != "" && !slices.Contains(all, namespace) {
+			all = append(all, namespace)
+		}
+	}
+	return all
 }
 
 // checkNamespace refuses what kubectl apply refuses: -n, and a manifest of another namespace.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"github.com/spf13/cobra"
@@ -83,7 +82,7 @@ func (j *eject) settled(m manifest) error {
 	default:
 		return fmt.Errorf("ExternalRoute %s/%s is not ready (%s): eject it when it is", m.GetNamespace(), m.GetName(), cmp.Or(route.Reason, v1alpha1.ReasonPending))
 	}
-	if slices.ContainsFunc(j.gaps, func(g gap) bool { return g.covers(serviceResource, m.GetNamespace()) }) {
+	if unreadIn(j.gaps, serviceResource, m.GetNamespace()) {
 		return fmt.Errorf("ExternalRoute %s/%s: the Services of its namespace were not read, so eject does not know which of them are yours: "+
 			"get the right to list them", m.GetNamespace(), m.GetName())
 	}

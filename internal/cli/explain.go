@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -127,6 +128,7 @@ func (e *explainer) run(ctx context.Context, address string) error {
 	if err != nil {
 		return usage{err}
 	}
+	e.reads = e.readFor(request)
 	manifests, err := e.read()
 	if err != nil {
 		return err
@@ -152,6 +154,9 @@ func (e *explainer) run(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
+	if err := e.checkAnswer(request, answer); err != nil {
+		return err
+	}
 	if err := write(answer, e.Out); err != nil {
 		return err
 	}
@@ -159,6 +164,50 @@ func (e *explainer) run(ctx context.Context, address string) error {
 		return errors.New("no route takes the request")
 	}
 	return nil
+}
+
+// checkAnswer refuses to say that no route takes a request without the routes of the namespaces that it concerns.
+func (e *explainer) checkAnswer(request explain.Request, answer explain.Answer) error {
+	if answer.Outcome != explain.NotServed {
+		return nil
+	}
+	err := e.checkRoutes(e.concernedBy(request)...)
+	if host := request.URL.Hostname(); err != nil && strings.Count(host, ".") == 1 {
+		return fmt.Errorf("%w, or write %s. with a final dot if it is no Service", err, host)
+	}
+	return err
+}
+
+// readFor are the namespaces to read for a request: those that it concerns, and that of -n.
+func (e *explainer) readFor(request explain.Request) []string {
+	all := e.concernedBy(request)
+	if e.named && !slices.Contains(all, e.namespace) {
+		all = append(all, e.namespace)
+	}
+	return all
+}
+
+// concernedBy are the namespaces of the sender and of the Service that the request may call.
+func (e *explainer) concernedBy(request explain.Request) []string {
+	all := []string{request.Namespace}
+	if called := calledIn(request.URL.Hostname(), e.clusterDomain); called != "" && called != request.Namespace {
+		all = append(all, called)
+	}
+	return all
+}
+
+// calledIn is the namespace of a Service that a host may name, empty if it names none. A final dot says that a host is none in a search domain.
+func calledIn(host, clusterDomain string) string {
+	host = strings.ToLower(host)
+	service, inCluster := strings.CutSuffix(strings.TrimSuffix(host, "."), ".svc."+clusterDomain)
+	if !inCluster {
+		service = strings.TrimSuffix(host, ".svc")
+	}
+	_, namespace, _ := strings.Cut(service, ".")
+	if len(validation.IsDNS1123Label(namespace)) > 0 {
+		return ""
+	}
+	return namespace
 }
 
 // answer is the answer about files.

@@ -44,6 +44,8 @@ type input struct {
 	namespace string
 	// named reports that -n names the namespace.
 	named bool
+	// reads are the namespaces that are read if the user may not list objects of all. Without any, it is that of -n.
+	reads []string
 	// everywhere is -A: the command is about the routes of all namespaces.
 	everywhere    bool
 	clusterDomain string

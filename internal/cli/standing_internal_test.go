@@ -48,7 +48,7 @@ func TestUnreadObjects(t *testing.T) {
 	}
 	w := &world{}
 	for _, resource := range generatedResources {
-		w.gaps = append(w.gaps, gap{resource: resource, readIn: "other"})
+		w.gaps = append(w.gaps, gap{resource: resource, readIn: []string{"other"}})
 	}
 	for _, item := range wanted.Objects {
 		if key := translate.KeyOf(item); w.stateOf(key, item.Object, nil) != stateUnread {

@@ -165,7 +165,7 @@ func (w *world) mesh(route *v1alpha1.ExternalRoute) translate.Mesh {
 
 // unread reports whether the objects of a resource in a namespace were not read.
 func (w *world) unread(resource, namespace string) bool {
-	return slices.ContainsFunc(w.gaps, func(g gap) bool { return g.covers(resource, namespace) })
+	return unreadIn(w.gaps, resource, namespace)
 }
 
 // admit judges a manifest as the API server does, and returns the route with the egress gateway that policies set for it. They have been admitted before.
