@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -255,7 +257,7 @@ func (i *input) resolve() error {
 		if !i.local() {
 			return err
 		}
-		namespace = "default"
+		namespace, named = cmp.Or(*i.config.Namespace, metav1.NamespaceDefault), *i.config.Namespace != ""
 	}
 	i.namespace, i.named = namespace, named
 	return nil
