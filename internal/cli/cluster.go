@@ -27,7 +27,7 @@ const chunk = 500
 // resources are those that decide about a route. What the cluster does not serve has no objects.
 var resources = []string{
 	routeResource,
-	"externalroutepolicies.networking.externalroute.io",
+	policyResource,
 	namespaceResource,
 	serviceResource,
 	generatedResources["ServiceEntry"],
@@ -42,6 +42,7 @@ var resources = []string{
 
 const (
 	routeResource     = "externalroutes.networking.externalroute.io"
+	policyResource    = "externalroutepolicies.networking.externalroute.io"
 	namespaceResource = "namespaces"
 	serviceResource   = "services"
 	// A waypoint is a Gateway of the Gateway API.

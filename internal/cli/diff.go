@@ -200,8 +200,11 @@ func (d *differ) live(ctx context.Context) (base, head *revision, err error) {
 	return base, head, err
 }
 
-// checkRead refuses to judge files without what decides about them: the routes of their namespaces.
+// checkRead refuses to judge files without what decides about them: the routes of their namespaces, and for a policy all others.
 func (i *input) checkRead(files []manifest) error {
+	if len(ofKind(files, policyKind)) > 0 && unreadIn(i.gaps, policyResource, "") {
+		return fmt.Errorf("the policies of the cluster were not read, and count beside those of the files: get the right to list %s", policyResource)
+	}
 	return i.checkRoutes(namespacesOf(ofKind(files, routeKind))...)
 }
 

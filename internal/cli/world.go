@@ -237,11 +237,11 @@ func (w *world) translate(route *v1alpha1.ExternalRoute) (*translate.Translation
 	return translation, refusal
 }
 
-// scope is what the routes of a namespace may reach, nil if that is not known: the namespace's labels decide which policies apply.
+// scope is what the routes of a namespace may reach, nil if that is not known: without all policies, and the namespace's labels, which decide which apply.
 func (w *world) scope(namespace string) *policy.Scope {
 	labels, found := w.namespaces[namespace]
 	switch {
-	case w.policies.Len() == 0 && w.otherwise == "":
+	case w.unreadPolicies(), w.policies.Len() == 0 && w.otherwise == "":
 		return nil
 	case w.policies.Len() == 0:
 		return &policy.Scope{}
@@ -250,6 +250,9 @@ func (w *world) scope(namespace string) *policy.Scope {
 	}
 	return w.policies.For(namespace, labels)
 }
+
+// unreadPolicies reports whether there may be policies that were not read. They have no namespace.
+func (w *world) unreadPolicies() bool { return w.unread(policyResource, "") }
 
 // notInInput is the reason of what was not judged, since the input lacks an object.
 const notInInput = "NotInInput"
@@ -286,11 +289,13 @@ func (w *world) unknown(route *v1alpha1.ExternalRoute) map[string]string {
 		lacks, fix = "you may not read", "get the right to read it"
 	}
 	_, found := w.namespaces[route.Namespace]
+	asked := w.policies.Len() > 0 || w.otherwise != ""
 	switch {
-	case found:
-	case w.live && !w.unread(namespaceResource, route.Namespace):
+	case !found && w.live && !w.unread(namespaceResource, route.Namespace):
 		missing["metadata.namespace"] = fmt.Sprintf("Namespace %s does not exist: create it", route.Namespace)
-	case w.policies.Len() > 0:
+	case asked && w.unreadPolicies():
+		missing["metadata.namespace"] = "you may not list ExternalRoutePolicies, so policies were not applied: get the right to list them"
+	case !found && w.policies.Len() > 0:
 		missing["metadata.namespace"] = fmt.Sprintf("%s Namespace %s, so policies were not applied: %s", lacks, route.Namespace, fix)
 	}
 	if g := route.Spec.EgressGateway; g != nil && (!w.live || w.unread(serviceResource, string(g.Namespace))) {
