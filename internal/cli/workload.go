@@ -239,15 +239,15 @@ func hasSidecar(pod *corev1.Pod) bool {
 
 // outbound says what sidecars do with a host that nobody has registered.
 func (f *workload) outbound() []string {
-	mode, source := f.mesh.OutboundTrafficPolicy.Mode, "ConfigMap "+f.mesh.source
+	mode, source, known := f.mesh.OutboundTrafficPolicy.Mode, "ConfigMap "+f.mesh.source, f.mesh.source != ""
 	if s := f.sidecar; s != nil && s.Spec.OutboundTrafficPolicy != nil {
-		mode, source = s.Spec.OutboundTrafficPolicy.Mode.String(), fmt.Sprintf("Sidecar %s/%s", s.Namespace, s.Name)
+		mode, source, known = s.Spec.OutboundTrafficPolicy.Mode.String(), fmt.Sprintf("Sidecar %s/%s", s.Namespace, s.Name), true
 	}
 	switch {
+	case !known:
+		return nil
 	case mode == "REGISTRY_ONLY":
 		return []string{"sidecars block hosts that nobody has registered: " + source + " sets outboundTrafficPolicy REGISTRY_ONLY"}
-	case f.mesh.source == "" && f.sidecar == nil:
-		return nil
 	}
 	return []string{"sidecars let a request to a host that nobody has registered leave as it is: " + source + " does not set outboundTrafficPolicy REGISTRY_ONLY"}
 }
@@ -265,7 +265,7 @@ func (w *world) said(route *explain.Route, j *judged) {
 	programmed := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionProgrammed)
 	w.refuse(route, j, meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionAccepted), programmed)
 	if route.Refusal != nil {
-		if route.Standing = sorted(w.owned[j.GetUID()]); len(route.Standing) == 0 && w.unread(generatedResources["VirtualService"], j.GetNamespace()) {
+		if route.Standing = sorted(w.owned[j.GetUID()]); w.mayServe(route.Standing, j.GetNamespace()) {
 			note("objects of an earlier spec may serve: you may not read them")
 		}
 		return
@@ -274,12 +274,23 @@ func (w *world) said(route *explain.Route, j *judged) {
 		note(notSeen)
 		return
 	}
-	if programmed != nil && programmed.Reason != v1alpha1.ReasonProgrammed {
+	switch {
+	case programmed == nil || programmed.Reason == v1alpha1.ReasonProgrammed:
+	case programmed.Status == metav1.ConditionTrue:
+		note("%s", programmed.Message)
+	default:
 		note("the mesh may not do that yet: condition Programmed is %s (%s): %s", programmed.Status, programmed.Reason, programmed.Message)
 	}
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionDirectHTTPS); c != nil {
 		note("%s", c.Message)
 	}
+}
+
+// mayServe reports whether objects that were not read may serve requests, beside those that stand.
+func (w *world) mayServe(standing []translate.Object, namespace string) bool {
+	isTraffic := func(o translate.Object) bool { return translate.KeyOf(o).Kind == "VirtualService" }
+	isUnread := func(kind string) bool { return w.unread(generatedResources[kind], namespace) }
+	return !slices.ContainsFunc(standing, isTraffic) && slices.ContainsFunc([]string{"VirtualService", "ServiceEntry"}, isUnread)
 }
 
 // refuse adds the operator's refusal of a spec. A spec has no effect either if the objects are not as it asks, unless the operator reports that they are.
