@@ -26,7 +26,8 @@ Policies apply to routes whose Namespace is in the input; --default-policy appli
 Of two routes that conflict, the older one has the host; routes without creationTimestamp are ordered by name.
 
 Without -f and -k, the routes are those of a namespace of the cluster (-n) or of all namespaces (-A). They are judged as the operator judges them, among all
-other objects of the cluster that you may list, and a route keeps the hosts that it has. ConfigMaps are taken to exist.
+other objects of the cluster that you may list, and a route keeps the hosts that it has. What only the operator knows, such as a ConfigMap that is missing, is
+what the status says.
 
 What is refused is an error, and advice is a warning. Each finding has its file, line and field. Kustomizations, URLs and clusters have no lines.
 
@@ -155,9 +156,17 @@ func findingsOf(ctx context.Context, w *world, manifests []manifest, about func(
 		for _, path := range slices.Sorted(maps.Keys(j.missing)) {
 			r.add(j.manifest, severityWarning, notInInput, path, j.missing[path])
 		}
-		r.refused(j.manifest, j.refusal)
+		r.refused(j.manifest, w.verdict(j))
 	}
 	return r.findings
+}
+
+// verdict is why a route is refused, nil if it is not. The operator may know of more than the commands read.
+func (w *world) verdict(j *judged) *translate.Refusal {
+	if w.live && (j.refusal == nil || notJudged(j.refusal)) {
+		return cmp.Or(refusedBy(j.manifest), j.refusal)
+	}
+	return j.refusal
 }
 
 // report collects findings.

@@ -37,6 +37,15 @@ func accepts(m manifest) bool {
 	return !unseen(m) && meta.IsStatusConditionTrue(statusOf(m).Conditions, v1alpha1.ConditionAccepted)
 }
 
+// refusedBy is the operator's refusal of the present spec, nil if there is none.
+func refusedBy(m manifest) *translate.Refusal {
+	c := meta.FindStatusCondition(statusOf(m).Conditions, v1alpha1.ConditionAccepted)
+	if unseen(m) || c == nil || c.Status != metav1.ConditionFalse {
+		return nil
+	}
+	return refusalOf(c)
+}
+
 // notAccepted is what the operator says of a spec that it does not accept.
 func notAccepted(m manifest) []string {
 	status := statusOf(m)
