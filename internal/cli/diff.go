@@ -273,6 +273,11 @@ func (r *revision) unjudged(j *judgement) (notes []string) {
 		return nil
 	}
 	missing := r.unknown(j.route)
+	if notJudged(j.refusal) {
+		for _, problem := range j.refusal.Problems {
+			missing[problem.Field] = problem.Detail
+		}
+	}
 	for _, path := range slices.Sorted(maps.Keys(missing)) {
 		notes = append(notes, path+": "+missing[path])
 	}

@@ -41,6 +41,10 @@ type judgement struct {
 	waits bool
 	// standing are the objects that the route has in a cluster that is not as its spec asks, nil otherwise.
 	standing objects
+	// unread are the resources of which such objects were not read.
+	unread []string
+	// said is the operator's refusal of the spec in a cluster, if what was read does not explain it.
+	said *translate.Refusal
 	// remarks say what the operator makes of the route in the cluster now.
 	remarks []string
 }
@@ -122,7 +126,9 @@ func (r *revision) accept(ctx context.Context, m manifest, before *judgement) *j
 		j.route, _ = r.admit(ctx, before.manifest)
 	}
 	if j.route != nil {
-		j.translation, j.refusal = r.translate(j.route)
+		if j.translation, j.refusal = r.translate(j.route); j.refusal == nil {
+			j.refusal = before.unsettled(j.route)
+		}
 	}
 	return j
 }

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/conflict"
@@ -73,15 +76,56 @@ func liveRevision(ctx context.Context, i *input, manifests []manifest, otherwise
 		live := &judgement{manifest: j.manifest, route: j.route, translation: j.translation, refusal: j.refusal}
 		switch {
 		case j.route == nil: // by the rules of another release
-			live.rejected, live.refusal, live.standing = j.refusal, nil, owned.bare()
+			live.rejected, live.refusal = j.refusal, nil
+			w.stand(live, owned)
 		case j.refusal != nil || j.route.Spec.Suspend || !accepts(j.manifest):
-			live.standing, live.remarks = owned.bare(), notAccepted(j.manifest)
+			live.remarks = notAccepted(j.manifest)
+			w.stand(live, owned)
 		default:
 			live.remarks = w.drift(j.translation, owned)
 		}
 		r.routes[types.NamespacedName{Namespace: j.GetNamespace(), Name: j.GetName()}] = live
 	}
 	return r, nil
+}
+
+// stand notes what stands for a route whose spec does not say it, and what is not known of that.
+func (w *world) stand(j *judgement, owned objects) {
+	j.standing = owned.bare()
+	for _, resource := range slices.Sorted(maps.Values(generatedResources)) {
+		if w.unread(resource, j.GetNamespace()) {
+			j.unread = append(j.unread, resource)
+		}
+	}
+	if j.route == nil || j.refusal != nil || len(w.gaps) == 0 {
+		return
+	}
+	// The commands read no ConfigMaps, whatever the user may.
+	if said := refusedBy(j.manifest); said != nil && said.Reason != v1alpha1.ReasonCACertificateMissing {
+		j.said = said
+	}
+}
+
+// unsettled is the refusal of a spec that follows on this one, as far as that is not known by the spec itself.
+func (j *judgement) unsettled(after *v1alpha1.ExternalRoute) *translate.Refusal {
+	switch {
+	case j == nil:
+		return nil
+	case j.said != nil && equality.Semantic.DeepEqual(j.route.Spec, after.Spec):
+		return j.said
+	case j.said != nil:
+		return unjudged("status.conditions[Accepted]",
+			"the operator refuses the spec in the cluster for what you may not list, so the new one was not judged: get the right to list it")
+	case len(j.unread) > 0 && !after.Spec.Suspend:
+		return unjudged("metadata.namespace", fmt.Sprintf("you may not list %s in namespace %s, so the objects that stand are not known: get the right to list them",
+			strings.Join(j.unread, ", "), j.GetNamespace()))
+	}
+	return nil
+}
+
+// unjudged is the refusal of a route that was not judged.
+func unjudged(path, why string) *translate.Refusal {
+	return &translate.Refusal{Reason: notInInput, Problems: field.ErrorList{{Type: field.ErrorTypeForbidden, Field: path, Detail: why}}}
 }
 
 // bare are the objects without what the API server adds to them.
