@@ -37,8 +37,8 @@ its side. A route of the base that the other input lacks is deleted, as a GitOps
 The operator's own plan is driven from the objects before the change to those after it. Of a route that is refused, the objects stay, unless a policy forbids
 them.
 
-A route whose egress gateway is a Service that the input does not hold, or that you may not read, is not judged. Its objects are unknown, and it differs if its
-spec does.
+A route whose egress gateway is a Service that the input does not hold, or that you may not read, is not judged. Neither is one that is suspended or
+not accepted, if you may not list its objects, or what the operator refuses it for. Its objects are unknown, and it differs if its spec does.
 
 Exits with 0 if no generated object differs, 1 if one differs, and 2 if the change has a refused route or policy, cannot be read, or a flag is wrong.`
 
