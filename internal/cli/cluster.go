@@ -216,15 +216,15 @@ func (i *input) checkRoutes(namespaces ...string) error {
 	return nil
 }
 
-// get gets the named objects of a resource, or all without names, in the namespace or in every one.
-func (i *input) get(name string, everywhere bool, names ...string) ([]manifest, error) {
+// get gets all objects of a resource, in the namespace or in every one.
+func (i *input) get(name string, everywhere bool) ([]manifest, error) {
 	if everywhere {
-		return i.getIn("", name, names...)
+		return i.getIn("", name)
 	}
-	return i.getIn(i.namespace, name, names...)
+	return i.getIn(i.namespace, name)
 }
 
-// getIn does the same in a namespace, or in all if it is empty.
+// getIn gets the named objects of a resource, or all without names, in a namespace, or in all if it is empty.
 func (i *input) getIn(namespace, name string, names ...string) ([]manifest, error) {
 	result := resource.NewBuilder(i.config).
 		Unstructured().
