@@ -110,6 +110,8 @@ func TestBeats(t *testing.T) {
 
 func TestServiceEntriesOfOneHost(t *testing.T) {
 	const (
+		led = `{hosts: [h.example.com], resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
+			endpoints: [{address: a.example.com}, {address: b.example.com, ports: {https: 8443}}]}`
 		ours    = "{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}"
 		inPlace = `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.],
 			ports: [{number: 443, name: https, protocol: TLS}, {number: 80, name: http, protocol: HTTP, targetPort: 1}]}`
@@ -154,6 +156,25 @@ func TestServiceEntriesOfOneHost(t *testing.T) {
 			second: 3, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
 			spec: `{hosts: [h.example.com], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
 				endpoints: [{address: other.example.com}]}`,
+		},
+		"endpoints that are the same, in another order": {
+			second: 3, ours: led,
+			spec: `{hosts: [h.example.com], resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
+				endpoints: [{address: b.example.com, ports: {https: 8443}}, {address: a.example.com}]}`,
+		},
+		"... one more": {
+			second: 3, ours: led, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
+			spec: `{hosts: [h.example.com], resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}],
+				endpoints: [{address: a.example.com}, {address: b.example.com, ports: {https: 8443}}, {address: c.example.com}]}`,
+		},
+		"... whose ports have another name in the entry": {
+			second: 3, ours: led, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
+			spec: `{hosts: [h.example.com], resolution: DNS, exportTo: [.], ports: [{number: 443, name: tls, protocol: TLS}],
+				endpoints: [{address: a.example.com}, {address: b.example.com, ports: {https: 8443}}]}`,
+		},
+		"pods are other endpoints": {
+			second: 3, ours: led, want: "has other endpoints for the same port, and Istio merges the endpoints of both: change it to agree with the route, or delete it",
+			spec: `{hosts: [h.example.com], resolution: STATIC, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}], workloadSelector: {labels: {app: a}}}`,
 		},
 		"a plain port opens the one of a host in place, also if it is younger": {
 			second: 3, ours: inPlace, want: opened,

@@ -3,6 +3,7 @@ package conflict
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -25,8 +26,8 @@ type ServiceEntry struct {
 	// Ports are in the order of their numbers.
 	Ports      []Port
 	Resolution istio.ServiceEntry_Resolution
-	// Endpoints says that it has addresses of its own, and is not resolved by its host's name.
-	Endpoints bool
+	// Endpoints stands for its own addresses, in which equal ones are equal. It is 0 if the names of its hosts are resolved.
+	Endpoints uint64
 	// Labels are its labels, as text in which equal ones are equal: there may be many entries, and a map takes more than all else.
 	Labels   string
 	ExportTo []string
@@ -61,7 +62,7 @@ func (p Port) terms() string {
 func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 	facts := ServiceEntry{
 		Identity: IdentityOf(e), Hosts: e.Spec.Hosts, Ports: make([]Port, 0, len(e.Spec.Ports)),
-		Resolution: e.Spec.Resolution, Endpoints: len(e.Spec.Endpoints) > 0 || e.Spec.WorkloadSelector != nil,
+		Resolution: e.Spec.Resolution, Endpoints: endpointsOf(&e.Spec),
 		Labels: labels.Set(e.Labels).String(), ExportTo: slices.Sorted(slices.Values(e.Spec.ExportTo)), Adopt: e.Annotations[v1alpha1.AdoptAnnotation],
 	}
 	for _, p := range e.Spec.Ports {
@@ -76,6 +77,27 @@ func ServiceEntryFacts(e *networkingv1.ServiceEntry) ServiceEntry {
 	}
 	slices.SortStableFunc(facts.Ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
 	return facts
+}
+
+// endpointsOf is a hash of the endpoints of a ServiceEntry and of all by which Istio finds their ports, 0 if there are none. There may be many of them.
+func endpointsOf(e *istio.ServiceEntry) uint64 {
+	if len(e.Endpoints) == 0 && e.WorkloadSelector == nil {
+		return 0
+	}
+	var endpoints []string
+	for _, endpoint := range e.Endpoints {
+		endpoints = append(endpoints, text(endpoint))
+	}
+	slices.Sort(endpoints)
+	hash := fnv.New64a()
+	fmt.Fprintf(hash, "%q %q", endpoints, text(&istio.ServiceEntry{WorkloadSelector: e.WorkloadSelector, Ports: e.Ports, Resolution: e.Resolution}))
+	return hash.Sum64() | 1
+}
+
+// text is a message as text in which equal ones are equal.
+func text(message proto.Message) string {
+	encoded, _ := proto.MarshalOptions{Deterministic: true}.Marshal(message) // what was decoded can be encoded
+	return string(encoded)
 }
 
 // Claims are its hosts in its namespace.
@@ -157,7 +179,7 @@ func (e ServiceEntry) disturbsPorts(ours ServiceEntry) string {
 		case shared && mine.Target == nowhere && theirs.Target != nowhere:
 			return fmt.Sprintf("declares port %[1]d, on which the route upgrades the host in place: requests would leave in plaintext "+
 				"without the VirtualService. Remove port %[1]d from it, or delete it", mine.Number)
-		case shared && (theirs.Target != mine.Target || e.Endpoints || ours.Endpoints):
+		case shared && (theirs.Target != mine.Target || e.Endpoints != ours.Endpoints):
 			return "has other endpoints for the same port, and Istio merges the endpoints of both" + agree
 		case shared && theirs.Protocol != mine.Protocol && e.rank() != invisible && (e.Kind != XBackendKind || !e.after(ours)):
 			return "has another protocol for the same port" + agree
