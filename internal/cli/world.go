@@ -462,5 +462,14 @@ func (w *world) Asking(namespace string, claim conflict.Claim) (found []*v1alpha
 	return slices.Compact(found) // what one route asks for is in a row
 }
 
+// Route returns the route of a name, nil if the input has none that is valid by itself.
+func (w *world) Route(name types.NamespacedName) *v1alpha1.ExternalRoute {
+	i := slices.IndexFunc(w.asking, func(r *v1alpha1.ExternalRoute) bool { return r.Namespace == name.Namespace && r.Name == name.Name })
+	if i < 0 {
+		return nil
+	}
+	return w.asking[i]
+}
+
 // Err returns nil: the input was read before.
 func (w *world) Err() error { return nil }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
 	"github.com/externalroute/externalroute/internal/conflict"
+	"github.com/externalroute/externalroute/internal/policy"
 	"github.com/externalroute/externalroute/internal/translate"
 )
 
@@ -200,13 +201,30 @@ func (w *World) Holders(claim conflict.Claim) []conflict.Holder {
 	return holders
 }
 
+// Route returns the route of a name with the egress gateway that policies set for it, nil if there is none.
+func (w *World) Route(name types.NamespacedName) *v1alpha1.ExternalRoute {
+	route, err := w.cluster.Route(w.ctx, name)
+	w.fail(err)
+	if route == nil {
+		return nil
+	}
+	led, _ := w.scope(name.Namespace).Lead(route)
+	return led
+}
+
+// scope is what the policies say about a namespace.
+func (w *World) scope(namespace string) *policy.Scope {
+	known, err := w.cluster.Namespace(w.ctx, namespace)
+	w.fail(err)
+	scope, _ := w.cluster.Scope(namespace, known)
+	return scope
+}
+
 // Asking returns the routes of a namespace that compete for what is claimed, with the egress gateway that policies set for them.
 func (w *World) Asking(namespace string, claim conflict.Claim) []*v1alpha1.ExternalRoute {
 	routes, err := w.cluster.asking(w.ctx, namespace, claim)
 	w.fail(err)
-	known, err := w.cluster.Namespace(w.ctx, namespace)
-	w.fail(err)
-	scope, _ := w.cluster.Scope(namespace, known)
+	scope := w.scope(namespace)
 	var competitors []*v1alpha1.ExternalRoute
 	for i := range routes {
 		if competes(&routes[i]) {

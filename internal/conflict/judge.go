@@ -98,6 +98,10 @@ type judge struct {
 	has                 []Holder
 	replaced, inForce   []translate.Key
 	hosts, destinations field.ErrorList
+	// asked is what routes ask for, by their names, and moves finds those that leave what they have. Stuck reports that one of them does not.
+	asked map[string][]Claim
+	moves *moves
+	stuck bool
 }
 
 func (j *judge) hostConflict(host translate.Host, format string, args ...any) {
@@ -342,6 +346,8 @@ type winner struct {
 	Holder
 	// waits reports that it has nothing yet, and is older.
 	waits bool
+	// agrees reports that it asks for the same as the other route, and cannot have it.
+	agrees bool
 }
 
 // leads reports whether the two lead a host to different gateways, or only one of them to any.
@@ -350,14 +356,18 @@ func (r *winner) leads(claim Claim) bool {
 }
 
 // holder is the route whose objects make a claim already, or that is about to write them; of several the oldest. It is nil if the judged route has the claim
-// and is older.
+// and is older, or if the others leave it.
 func (j *judge) holder(claim Claim) *winner {
 	mine := j.mine(claim)
 	holders := slices.DeleteFunc(j.world.Holders(claim), func(h Holder) bool { return j.is(h.Identity) || mine != nil && h.Compare(*mine) > 0 })
-	if len(holders) == 0 {
-		return nil
+	slices.SortFunc(holders, func(a, b Holder) int { return a.Compare(b.Identity) })
+	if i := slices.IndexFunc(holders, func(h Holder) bool { return !j.agrees(h, claim) }); i >= 0 {
+		return &winner{Holder: holders[i]}
 	}
-	return &winner{Holder: slices.MinFunc(holders, func(a, b Holder) int { return a.Compare(b.Identity) })}
+	if i := slices.IndexFunc(holders, func(h Holder) bool { return !j.yields(h, claim) }); i >= 0 {
+		return &winner{Holder: holders[i], agrees: true}
+	}
+	return nil
 }
 
 // waiting is the oldest route that is older and asks for what this one has not yet. One that objects of other people keep from its hosts holds up nobody.
@@ -387,10 +397,12 @@ func (j *judge) is(identity Identity) bool {
 // blocked reports whether objects of other people have what another route asks for: nobody knows whether it will ever have it.
 func (j *judge) blocked(route *v1alpha1.ExternalRoute) bool {
 	wanted, refusal := asked(route, j.ClusterDomain)
-	if refusal != nil {
-		return false
-	}
-	other := &judge{Route: Route{ExternalRoute: route, Wanted: wanted, ClusterDomain: j.ClusterDomain}, world: j.world}
+	return refusal == nil && j.obstructed(Route{ExternalRoute: route, Wanted: wanted, ClusterDomain: j.ClusterDomain})
+}
+
+// obstructed reports whether objects of other people keep a route from what it wants.
+func (j *judge) obstructed(route Route) bool {
+	other := &judge{Route: route, world: j.world}
 	other.handedOver()
 	other.foreignHosts()
 	other.httpRoutes()
@@ -467,6 +479,8 @@ func (r *winner) words(claim Claim, passed bool) string {
 		}
 	}
 	switch {
+	case r.agrees:
+		return fmt.Sprintf("%s belongs to %s", claim.Host, r.together())
 	case claim.Serves:
 		return fmt.Sprintf("belongs to %s: remove the host from one of the two routes", route)
 	case r.leads(claim):
@@ -486,10 +500,17 @@ func (r *winner) words(claim Claim, passed bool) string {
 	return fmt.Sprintf("port %d of %s belongs to %s, with another protocol: use the same scheme in both routes", claim.Port, claim.Host, route)
 }
 
+// together says which other route has to change first.
+func (r *winner) together() string {
+	return fmt.Sprintf("ExternalRoute %s/%s, which has to change together with this route and cannot: see the status of that route", r.Namespace, r.Name)
+}
+
 // passedWords are those for a pass-through route, if they differ.
 func (r *winner) passedWords(claim Claim, route string) string {
 	switch {
 	case claim.Serves:
+	case r.agrees:
+		return "belongs to " + r.together()
 	case r.leads(claim):
 		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
 			"routes, or in none", route)

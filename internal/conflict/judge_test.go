@@ -37,6 +37,8 @@ const (
 	passEast   = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: east, namespace: gateways}}`
 	passWest   = `{hosts: [a.example.com], exportTo: [.], egressGateway: {name: west, namespace: gateways}}`
 	passDirect = `{hosts: [a.example.com], exportTo: [.]}`
+	passTwo    = `{hosts: [a.example.com, b.example.com], exportTo: [.]}`
+	passOther  = `{hosts: [b.example.com], exportTo: [.]}`
 	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
 )
 
@@ -763,6 +765,12 @@ func (l *list) owns(spec string, second int64) {
 	}
 }
 
+// moves is a route that has the objects of one spec and asks for another.
+func (l *list) moves(name, from, to string, second int64) {
+	l.serves(name, from, second)
+	l.asks(name, to, second, "")
+}
+
 func (l *list) asks(name, spec string, second int64, refused string) {
 	route := l.route(l.namespace, name, spec, second)
 	if refused != "" {
@@ -844,3 +852,11 @@ func (l *list) Holders(claim conflict.Claim) (holders []conflict.Holder) {
 
 func (l *list) Asking(string, conflict.Claim) []*v1alpha1.ExternalRoute { return l.asking }
 func (l *list) Err() error                                              { return nil }
+
+func (l *list) Route(name types.NamespacedName) *v1alpha1.ExternalRoute {
+	i := slices.IndexFunc(l.asking, func(r *v1alpha1.ExternalRoute) bool { return r.Namespace == name.Namespace && r.Name == name.Name })
+	if i < 0 {
+		return nil
+	}
+	return l.asking[i]
+}

@@ -27,6 +27,8 @@ type World interface {
 	Holders(claim Claim) []Holder
 	// Asking returns the routes of a namespace that compete for what is claimed: they ask for it, and are not refused for anything but a conflict.
 	Asking(namespace string, claim Claim) []*v1alpha1.ExternalRoute
+	// Route returns the route of a name with the egress gateway that policies set for it, nil if there is none.
+	Route(name types.NamespacedName) *v1alpha1.ExternalRoute
 	// Err returns the first failure of the answers given so far.
 	Err() error
 }

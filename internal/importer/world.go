@@ -119,4 +119,7 @@ func (w *world) Asking(namespace string, _ conflict.Claim) (found []*v1alpha1.Ex
 	return found
 }
 
+// Route returns none: nothing stands that a route could leave.
+func (w *world) Route(types.NamespacedName) *v1alpha1.ExternalRoute { return nil }
+
 func (w *world) Err() error { return nil }
