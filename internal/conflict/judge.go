@@ -329,6 +329,7 @@ func (j *judge) lose(to func(Claim) *winner) {
 			if winner == nil {
 				continue
 			}
+			winner.inPlace = j.inPlace(winner.Name, claim.Host)
 			entire := (strings.HasPrefix(claim.Key, exportKey) || winner.leads(claim)) && j.passes()
 			if !claim.Serves && !entire {
 				j.destinationConflict(j.path(item, claim.Host), "%s", winner.words(claim, j.passes()))
@@ -346,8 +347,14 @@ type winner struct {
 	Holder
 	// waits reports that it has nothing yet, and is older.
 	waits bool
-	// agrees reports that it asks for the same as the other route, and cannot have it.
-	agrees bool
+	// inPlace reports that it upgrades the host in place, and agrees that it asks for the same as the other route, and cannot have it.
+	inPlace, agrees bool
+}
+
+// inPlace reports whether another route upgrades a host in place.
+func (j *judge) inPlace(route, host string) bool {
+	other := j.other(route)
+	return other != nil && !translate.PassesThrough(other) && slices.Contains(other.Spec.Hosts, v1alpha1.RouteHost(host))
 }
 
 // leads reports whether the two lead a host to different gateways, or only one of them to any.
@@ -511,6 +518,9 @@ func (r *winner) passedWords(claim Claim, route string) string {
 	case claim.Serves:
 	case r.agrees:
 		return "belongs to " + r.together()
+	case r.leads(claim) && r.inPlace:
+		return fmt.Sprintf("belongs to %s, in place: its ServiceEntry never leads to an egress gateway, and Istio would merge the endpoints of both. Remove the host "+
+			"from one of the two routes", route)
 	case r.leads(claim):
 		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
 			"routes, or in none", route)

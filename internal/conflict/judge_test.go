@@ -39,6 +39,7 @@ const (
 	passDirect = `{hosts: [a.example.com], exportTo: [.]}`
 	passTwo    = `{hosts: [a.example.com, b.example.com], exportTo: [.]}`
 	passOther  = `{hosts: [b.example.com], exportTo: [.]}`
+	placeEast  = `{hosts: [a.example.com], port: 80, exportTo: [.], egressGateway: {name: east, namespace: gateways}, destinations: [{name: primary, url: "https://a.example.com", resolution: DNS}]}`
 	webTo81    = `{hosts: [web], port: 81, exportTo: [.], destinations: [{name: primary, url: "https://b.example.com", resolution: DNS}]}`
 )
 
@@ -229,6 +230,12 @@ func TestJudge(t *testing.T) {
 			world: func(l *list) { l.serves("east", passEast, 90) },
 			want: "DestinationConflict spec.destinations[0] a.example.com belongs to ExternalRoute demo/east, which already uses it, through an egress gateway, " +
 				"and Istio would merge the endpoints of both: remove the host from one of the two routes",
+		},
+		"a pass-through route through a gateway beside a host in place": {
+			mine:  passEast,
+			world: func(l *list) { l.moves("place", inPlaceA, placeEast, 90) },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/place, which already uses it, in place: its ServiceEntry never leads to an " +
+				"egress gateway, and Istio would merge the endpoints of both. Remove the host from one of the two routes",
 		},
 		"a destination behind a gateway beside a pass-through route through it": {mine: eastA, world: func(l *list) { l.serves("east", passEast, 10) }},
 		"a DestinationRule of the namespace for the gateway, for the whole host": {

@@ -129,3 +129,22 @@ func TestPassThroughRoutesOfOneHostAreEditedTogether(t *testing.T) {
 		s.lead(before, passedHost, to.leads)
 	}
 }
+
+// A host in place keeps its own entry at a gateway. So one of the two routes must go, and the policy withdraws the one that would bypass the gateway.
+func TestPassThroughRouteBesideAHostInPlaceLeavesWithItsPolicy(t *testing.T) {
+	g, s := newGateways(t, "east"), sharedStory(t)
+	s.route("pass", "hosts: ["+passedHost+"]")
+	s.ready("pass")
+	s.route("web", "hosts: ["+passedHost+"]\ndestinations: [{url: 'https://"+passedHost+"'}]")
+	s.ready("web")
+	s.leadsThrough(g, "east")
+	s.refused("pass", v1alpha1.ReasonHostConflict)
+	s.says("pass", v1alpha1.ConditionAccepted, "spec.hosts[0]: www.example.com belongs to ExternalRoute NAMESPACE/web, which already uses it, in place: its ServiceEntry "+
+		"never leads to an egress gateway, and Istio would merge the endpoints of both. Remove the host from one of the two routes")
+	s.ready("web")
+	if entries := s.entries(passedHost); len(entries) != 1 {
+		t.Errorf("the pass-through route still bypasses the gateway: %v", entries)
+	}
+	s.withoutPolicy("road")
+	s.ready("pass")
+}
