@@ -106,10 +106,14 @@ type Deletion struct {
 	UID types.UID
 	// Version is the resourceVersion of an object that is another user's: it is deleted as it was read. It is empty for one that the route controls.
 	Version string
+
+	// secondLeg reports that it is a VirtualService for the pods of a gateway.
+	secondLeg bool
 }
 
 func deletionOf(object translate.Object) Deletion {
-	return Deletion{Key: translate.KeyOf(object), UID: object.GetUID()}
+	v, is := object.(*networkingv1.VirtualService)
+	return Deletion{Key: translate.KeyOf(object), UID: object.GetUID(), secondLeg: is && translate.IsSecondLeg(v)}
 }
 
 // Key names the object that the step writes.
@@ -279,8 +283,8 @@ func (p *planner) isInSync(want translate.Object) bool {
 	return live != nil && translate.InSync(want, live)
 }
 
-// leftovers deletes what the route does not ask for any more. A VirtualService goes before what it uses: sidecars would answer 503 otherwise, if they learn
-// of the other deletions first.
+// leftovers deletes what the route does not ask for any more. The VirtualService of the sidecars goes before what it uses: they would answer 503 otherwise, if
+// they learn of the other deletions first.
 func (p *planner) leftovers() {
 	var leftovers []Deletion
 	lastRoute := p.next == nil && p.live != nil

@@ -522,7 +522,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: ServiceEntry(a:443), DestinationRule(a 1); Switching; again 3s",
 				"3s: VirtualService; Programmed; again 3s",
-				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: delete Gateway, leg, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
 				"6s: Programmed",
 			},
 		},
@@ -540,7 +540,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(west 1), Gateway, leg; Switching; again 3s",
 				"3s: VirtualService; Programmed; again 3s",
-				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: delete Gateway, leg, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
 				"6s: Programmed",
 			},
 		},
@@ -558,7 +558,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: ServiceEntry(private:443,to b), DestinationRule(private 1), DestinationRule(east 2), Gateway, leg; Switching; again 3s",
 				"3s: VirtualService; Programmed; again 3s",
-				"6s: DestinationRule(east 1); delete leg, Gateway, DestinationRule(private), ServiceEntry(private); Programmed",
+				"6s: DestinationRule(east 1); delete Gateway, leg, DestinationRule(private), ServiceEntry(private); Programmed",
 				"6s: Programmed",
 			},
 		},
@@ -626,7 +626,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: DestinationRule(a 1); Switching; again 3s",
 				"3s: VirtualService; Programmed; again 3s",
-				"6s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
+				"6s: delete Gateway, leg, DestinationRule(private), DestinationRule(east), ServiceEntry(private); Programmed",
 				"6s: Programmed",
 			},
 		},
@@ -678,7 +678,7 @@ func TestNext(t *testing.T) {
 			},
 			[]string{
 				"0s: ServiceEntry(a:443); Programmed; again 3s",
-				"3s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"3s: delete Gateway, leg, ServiceEntry(private); Programmed",
 				"6s: Programmed",
 				"6s: Programmed",
 			},
@@ -697,7 +697,7 @@ func TestNext(t *testing.T) {
 			[]string{
 				"0s: Gateway, leg; Switching; again 3s",
 				"3s: ServiceEntry(a:443,to west); Programmed; again 3s",
-				"6s: delete leg, Gateway; Programmed",
+				"6s: delete Gateway, leg; Programmed",
 				"6s: Programmed",
 			},
 		},
@@ -732,7 +732,7 @@ func TestNext(t *testing.T) {
 			},
 			[]string{
 				"0s: ServiceEntry(a:443,to east); Programmed; again 3s",
-				"3s: delete leg, Gateway, ServiceEntry(private); Programmed",
+				"3s: delete Gateway, leg, ServiceEntry(private); Programmed",
 				"6s: Programmed",
 				"6s: Programmed",
 			},
@@ -750,7 +750,7 @@ func TestNext(t *testing.T) {
 			},
 			[]string{
 				"0s: Service, ServiceEntry(private:443,to a), DestinationRule(private 1), DestinationRule(east 1), Gateway, leg | VirtualService; Programmed; again 3s",
-				"3s: delete leg, Gateway, ServiceEntry(private), ServiceEntry(a); Programmed",
+				"3s: delete Gateway, leg, ServiceEntry(private), ServiceEntry(a); Programmed",
 				"6s: Programmed",
 				"6s: Programmed",
 			},
@@ -775,7 +775,7 @@ func TestNext(t *testing.T) {
 				"3s: ServiceEntry(a:443,to east); Programmed; again 3s",
 				"6s: delete VirtualService; Programmed; again 3s",
 				"6s: Programmed; again 3s",
-				"9s: delete leg, Gateway, DestinationRule(private), DestinationRule(east), ServiceEntry(private), Service; Programmed",
+				"9s: delete Gateway, leg, DestinationRule(private), DestinationRule(east), ServiceEntry(private), Service; Programmed",
 				"12s: Programmed",
 			},
 		},
@@ -1033,6 +1033,14 @@ func TestNext(t *testing.T) {
 		"a withdrawn route loses everything at once, the VirtualService first": {
 			func(s *story) { s.stands(toA); s.withdrawn = true; s.pass() },
 			[]string{"0s: delete VirtualService, DestinationRule(a), ServiceEntry(a), Service; NotAccepted"},
+		},
+		"... of two legs, the VirtualService of the sidecars first and that of the gateway after its Gateway": {
+			func(s *story) { s.stands(eastA); s.withdrawn = true; s.pass() },
+			[]string{"0s: delete VirtualService, Gateway, leg, DestinationRule(private), DestinationRule(east), ServiceEntry(private), Service; NotAccepted"},
+		},
+		"... of a host that passes through a gateway": {
+			func(s *story) { s.stands(passEast); s.withdrawn = true; s.pass() },
+			[]string{"0s: delete Gateway, leg, ServiceEntry(private), ServiceEntry(a); NotAccepted"},
 		},
 		"a suspended route writes nothing and says what differs": {
 			func(s *story) {

@@ -160,8 +160,19 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// compareDeletion orders what is deleted: an object goes before what it refers to.
-func compareDeletion(a, b Deletion) int { return compareKeys(a.Key, b.Key) }
+// compareDeletion orders what is deleted: an object goes before what it refers to, but a second leg after its Gateway. Of two Gateways of a namespace that pass
+// one host, Istio uses the older one alone: while it stands without its VirtualService, the other route's connections fail.
+func compareDeletion(a, b Deletion) int {
+	return cmp.Or(b.rank()-a.rank(), cmp.Compare(a.Name, b.Name))
+}
+
+// rank is the place of an object in the order of deletion, the highest first.
+func (d Deletion) rank() int {
+	if d.secondLeg {
+		return 2*translate.Rank(translate.GatewayKind.GVK.Kind) - 1
+	}
+	return 2 * translate.Rank(d.Kind)
+}
 
 func compareKeys(a, b translate.Key) int {
 	return cmp.Or(translate.Rank(b.Kind)-translate.Rank(a.Kind), cmp.Compare(a.Name, b.Name))

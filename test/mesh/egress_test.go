@@ -339,6 +339,34 @@ func TestHostPassedByTwoNamespaces(t *testing.T) {
 	}
 }
 
+// Routes of one namespace pass one host through one gateway. Istio uses the Gateway of the older one: in the order in which the operator deletes its objects, the
+// connections of the younger one find a filter chain all the time.
+func TestHostPassedByTwoRoutesOfANamespace(t *testing.T) {
+	const host = "www.example.com"
+	f := find(t, "pass-through-gateway")
+	younger := slices.Clone(f.existing)
+	for _, o := range f.generated {
+		created(t, o, "2026-01-01T00:00:00Z")
+		text, err := yaml.Marshal(o.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := objectsIn(t, strings.NewReplacer("name: external-", "name: younger-", "demo/external-", "demo/younger-").Replace(string(text)))
+		created(t, theirs[0], "2026-01-02T00:00:00Z")
+		younger = append(younger, theirs...)
+	}
+	left := f.generated
+	for _, gone := range []string{"nothing", "Gateway", "VirtualService", "ServiceEntry"} {
+		left = slices.DeleteFunc(slices.Clone(left), func(o *unstructured.Unstructured) bool { return o.GetKind() == gone })
+		gateway := newMesh(t, slices.Concat(younger, left)).gateway(f)
+		cluster := gateway.passes(host)
+		got, err := gateway.upstream(cluster)
+		if want := []string{address(host, 443)}; err != nil || !cmp.Equal(got.Endpoints, want) {
+			t.Errorf("when %s has gone: cluster %s leads to %v, %v; want %v", gone, cluster, got.Endpoints, err, want)
+		}
+	}
+}
+
 func created(t *testing.T, o *unstructured.Unstructured, when string) {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339, when)
