@@ -368,7 +368,7 @@ func (j *judge) holder(claim Claim) *winner {
 	mine := j.mine(claim)
 	holders := slices.DeleteFunc(j.world.Holders(claim), func(h Holder) bool { return j.is(h.Identity) || mine != nil && h.Compare(*mine) > 0 })
 	slices.SortFunc(holders, func(a, b Holder) int { return a.Compare(b.Identity) })
-	if i := slices.IndexFunc(holders, func(h Holder) bool { return !j.agrees(h, claim) }); i >= 0 {
+	if i := slices.IndexFunc(holders[:min(len(holders), companions)], func(h Holder) bool { return !j.agrees(h, claim) }); i >= 0 {
 		return &winner{Holder: holders[i]}
 	}
 	if i := slices.IndexFunc(holders, func(h Holder) bool { return !j.yields(h, claim) }); i >= 0 {

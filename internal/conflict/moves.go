@@ -23,13 +23,19 @@ type moves struct {
 	checked []Claim
 }
 
+// companions is how many routes are asked what they want. To ask one costs a translation: a tenant that has many routes for one host would keep the operator busy.
+const companions = 100
+
 // agrees reports whether the route that has a claim asks for nothing that clashes with that of the judged route. Whether it gets that is another question.
 func (j *judge) agrees(h Holder, claim Claim) bool {
-	if h.Namespace != j.Namespace || !claim.merges() || !h.Claim.merges() || j.other(h.Name) == nil {
+	if h.Namespace != j.Namespace || !claim.merges() || !h.Claim.merges() || j.other(h.Name) == nil && !j.withdraws() {
 		return false
 	}
 	return !slices.ContainsFunc(j.asks(h.Name), claim.Clashes)
 }
+
+// withdraws reports whether policies set the judged route's egress gateway: they withdraw what leads elsewhere and does not move.
+func (j *judge) withdraws() bool { return len(j.Wanted.RoadPolicies) > 0 }
 
 // yields reports whether the route that has a claim leaves it for what it asks for.
 func (j *judge) yields(h Holder, claim Claim) bool {
@@ -46,10 +52,12 @@ func (m *moves) leaves(holder Holder, claim Claim) bool {
 		return false
 	}
 	asked := m.asks(holder.Name)
-	if len(asked) == 0 || slices.ContainsFunc(asked, claim.Clashes) {
+	switch {
+	case slices.ContainsFunc(asked, claim.Clashes):
 		return false
-	}
-	if m.moving[holder.Name] {
+	case len(asked) == 0:
+		return m.withdraws()
+	case m.moving[holder.Name]:
 		return true
 	}
 	m.moving[holder.Name] = true
@@ -92,7 +100,7 @@ func (j *judge) asks(name string) []Claim {
 		j.asked = map[string][]Claim{j.Name: j.Claims()}
 	}
 	claims, known := j.asked[name]
-	if !known {
+	if !known && len(j.asked) <= companions {
 		claims = j.likely(j.other(name))
 		j.asked[name] = claims
 	}

@@ -27,21 +27,30 @@ func TestJudgeMoves(t *testing.T) {
 	twoToEast := through("east", passTwo)
 	for name, c := range map[string]struct {
 		from, to string // passDirect and passEast if empty
+		policy   bool   // sets the gateway
 		world    func(*list)
 		want     string
 	}{
-		"an older one moves to the same gateway":  {world: func(l *list) { l.moves("other", passDirect, passEast, 10) }},
-		"a younger one moves to the same gateway": {world: func(l *list) { l.moves("other", passDirect, passEast, 90) }},
-		"both leave the gateway":                  {from: passEast, to: passDirect, world: func(l *list) { l.moves("other", passEast, passDirect, 10) }},
-		"both move to another gateway":            {from: passEast, to: passWest, world: func(l *list) { l.moves("other", passEast, passWest, 10) }},
-		"the other one has moved":                 {world: func(l *list) { l.moves("other", passEast, passEast, 10) }},
-		"many move":                               {world: func(l *list) { l.movers(100) }},
-		"... but one":                             {world: func(l *list) { l.movers(100); l.moves("other", passDirect, passDirect, 95) }, want: other},
-		"the other one has no such plan":          {world: func(l *list) { l.moves("other", passDirect, passDirect, 90) }, want: other},
-		"the other one moves to another gateway":  {world: func(l *list) { l.moves("other", passDirect, passWest, 90) }, want: other},
-		"the other one is gone, but its objects":  {world: func(l *list) { l.serves("other", passDirect, 90) }, want: other},
-		"the other one drops the host":            {world: func(l *list) { l.moves("other", passDirect, passOther, 90) }},
-		"the other one is suspended":              {world: func(l *list) { l.moves("other", passDirect, strings.Replace(passEast, "{", "{suspend: true, ", 1), 90) }, want: cannot},
+		"an older one moves to the same gateway":   {world: func(l *list) { l.moves("other", passDirect, passEast, 10) }},
+		"a younger one moves to the same gateway":  {world: func(l *list) { l.moves("other", passDirect, passEast, 90) }},
+		"both leave the gateway":                   {from: passEast, to: passDirect, world: func(l *list) { l.moves("other", passEast, passDirect, 10) }},
+		"both move to another gateway":             {from: passEast, to: passWest, world: func(l *list) { l.moves("other", passEast, passWest, 10) }},
+		"the other one has moved":                  {world: func(l *list) { l.moves("other", passEast, passEast, 10) }},
+		"many move":                                {world: func(l *list) { l.movers(100) }},
+		"too many":                                 {world: func(l *list) { l.movers(101) }, want: strings.Replace(cannot, "other", "mover-0", 1)},
+		"... but one":                              {world: func(l *list) { l.movers(99); l.moves("other", passDirect, passDirect, 95) }, want: other},
+		"the other one has no such plan":           {world: func(l *list) { l.moves("other", passDirect, passDirect, 90) }, want: other},
+		"the other one moves to another gateway":   {world: func(l *list) { l.moves("other", passDirect, passWest, 90) }, want: other},
+		"the other one is gone, but its objects":   {world: func(l *list) { l.serves("other", passDirect, 90) }, want: other},
+		"the other one drops the host":             {world: func(l *list) { l.moves("other", passDirect, passOther, 90) }},
+		"the other one is suspended":               {world: func(l *list) { l.moves("other", passDirect, strings.Replace(passEast, "{", "{suspend: true, ", 1), 90) }, want: cannot},
+		"... and a policy withdraws it":            {policy: true, world: func(l *list) { l.moves("other", passDirect, strings.Replace(passEast, "{", "{suspend: true, ", 1), 90) }},
+		"a policy withdraws what a route has left": {policy: true, world: func(l *list) { l.serves("other", passDirect, 90) }},
+		"a policy withdraws no host in place": {
+			policy: true, world: func(l *list) { l.moves("other", inPlaceA, placeEast, 90) },
+			want: "HostConflict spec.hosts[0] a.example.com belongs to ExternalRoute demo/other, which already uses it, in place: its ServiceEntry never leads to an " +
+				"egress gateway, and Istio would merge the endpoints of both. Remove the host from one of the two routes",
+		},
 		"the other one is invalid": {world: func(l *list) {
 			l.moves("other", passDirect, strings.Replace(passEast, "a.", "a.svc.cluster.local, a.", 1), 90)
 		}, want: cannot},
@@ -111,6 +120,9 @@ func TestJudgeMoves(t *testing.T) {
 			wanted, refusal := translate.Translate(mine, l.mesh())
 			if refusal != nil {
 				t.Fatal(refusal.Message())
+			}
+			if c.policy {
+				wanted.RoadPolicies = []string{"p"}
 			}
 			verdict := conflict.Judge(conflict.Route{ExternalRoute: mine, Wanted: wanted, Owned: l.owned, ClusterDomain: domain}, l)
 			if got := described(verdict); got != c.want {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/externalroute/externalroute/api/v1alpha1"
@@ -80,6 +81,20 @@ func TestPassThroughRoutesOfOneHostWaitForTheGatewayOfAPolicy(t *testing.T) {
 	s.refused("first", v1alpha1.ReasonGatewayNotUsable)
 	s.refused("second", v1alpha1.ReasonGatewayNotUsable)
 	g.create(g.service("east"))
+	s.lead(before, passedHost, "east")
+}
+
+// A policy withdraws a route that cannot move, and not those that share a host with it.
+func TestPassThroughRouteFollowsAPolicyBesideASuspendedOne(t *testing.T) {
+	g, s := newGateways(t, "east"), sharedStory(t)
+	s.route("pass", "hosts: ["+passedHost+"]")
+	s.ready("pass")
+	before := s.entries(passedHost)
+	s.route("suspended", "hosts: ["+passedHost+"]")
+	s.ready("suspended")
+	s.route("suspended", "suspend: true\nhosts: ["+passedHost+"]")
+	s.becomes("suspended", v1alpha1.ConditionProgrammed, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
+	s.leadsThrough(g, "east")
 	s.lead(before, passedHost, "east")
 }
 
