@@ -367,6 +367,30 @@ func TestHostPassedByTwoRoutesOfANamespace(t *testing.T) {
 	}
 }
 
+// While routes of one namespace move to a gateway together, one of them still leads straight out. Istio merges both ends, and the gateway passes the host.
+func TestHostOfRoutesThatMoveToAGateway(t *testing.T) {
+	const host = "www.example.com"
+	f := find(t, "pass-through-gateway")
+	direct := objectsIn(t, "{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {name: other, namespace: demo, labels: {app.kubernetes.io/managed-by: externalroute}}, "+
+		"spec: {hosts: ["+host+"], location: MESH_EXTERNAL, resolution: DNS, exportTo: [.], ports: [{number: 443, name: https, protocol: TLS}]}}")
+	for _, age := range []string{"2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"} {
+		created(t, direct[0], age)
+		for _, o := range f.generated {
+			created(t, o, "2026-01-02T00:00:00Z")
+		}
+		m := newMesh(t, slices.Concat(f.existing, f.generated, direct))
+		s := m.sidecar("demo", nil)
+		cluster := s.direct(host, 443)
+		got, err := s.upstream(cluster)
+		if want := sorted([]string{address(host, 443), f.gateway.address()}); err != nil || !cmp.Equal(got.Endpoints, want) {
+			t.Errorf("cluster %s leads to %v, %v; want %v", cluster, got.Endpoints, err, want)
+		}
+		if through := m.gateway(f).passes(host); !strings.Contains(through, "externalroute.internal") {
+			t.Errorf("the gateway sends the host to %s", through)
+		}
+	}
+}
+
 func created(t *testing.T, o *unstructured.Unstructured, when string) {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339, when)
