@@ -49,6 +49,8 @@ type world struct {
 	holders []conflict.Holder
 	// asking is what the routes ask for that are refused for nothing but a conflict, by the key of the claim.
 	asking map[string][]request
+	// valid are these routes.
+	valid map[types.NamespacedName]*v1alpha1.ExternalRoute
 }
 
 // request is a claim that a route asks for.
@@ -65,6 +67,7 @@ func newWorld(manifests []manifest, clusterDomain string) (*world, error) {
 		clusterDomain: clusterDomain, services: map[types.NamespacedName]*corev1.Service{}, namespaces: map[string]map[string]string{},
 		waypoints: map[types.NamespacedName]*translate.Waypoint{}, roads: map[types.NamespacedName][]string{},
 		owned: map[types.UID]objects{}, generated: objects{}, asking: map[string][]request{},
+		valid: map[types.NamespacedName]*v1alpha1.ExternalRoute{},
 	}
 	var err error
 	if w.judge, err = routeJudge(); err != nil {
@@ -443,6 +446,7 @@ func (w *world) Holders(claim conflict.Claim) (found []conflict.Holder) {
 
 // ask notes what a route asks for. To find that out costs a translation: once for a route, not once for each other route.
 func (w *world) ask(route *v1alpha1.ExternalRoute) {
+	w.valid[types.NamespacedName{Namespace: route.Namespace, Name: route.Name}] = route
 	for _, serves := range []bool{true, false} {
 		for _, claim := range conflict.Asked(route, conflict.Claim{Serves: serves}, w.clusterDomain) {
 			if claim.Serves == serves {
@@ -464,11 +468,7 @@ func (w *world) Asking(namespace string, claim conflict.Claim) (found []*v1alpha
 
 // Route returns the route of a name, nil if the input has none that is valid by itself.
 func (w *world) Route(name types.NamespacedName) *v1alpha1.ExternalRoute {
-	i := slices.IndexFunc(w.asking, func(r *v1alpha1.ExternalRoute) bool { return r.Namespace == name.Namespace && r.Name == name.Name })
-	if i < 0 {
-		return nil
-	}
-	return w.asking[i]
+	return w.valid[name]
 }
 
 // Err returns nil: the input was read before.
