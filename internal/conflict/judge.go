@@ -519,8 +519,8 @@ func (r *winner) passedWords(claim Claim, route string) string {
 	case r.agrees:
 		return "belongs to " + r.together()
 	case r.leads(claim) && r.inPlace:
-		return fmt.Sprintf("belongs to %s, in place: its ServiceEntry never leads to an egress gateway, and Istio would merge the endpoints of both. Remove the host "+
-			"from one of the two routes", route)
+		return fmt.Sprintf("belongs to %s, in place: its ServiceEntry never leads to an egress gateway, and Istio would merge the endpoints of both. Remove the "+
+			"host from one of the two routes", route)
 	case r.leads(claim):
 		return fmt.Sprintf("belongs to %s, with another egressGateway or none, and Istio would merge the endpoints of both: use the same egressGateway in both "+
 			"routes, or in none", route)

@@ -23,7 +23,8 @@ type moves struct {
 	checked []Claim
 }
 
-// companions is how many routes are asked what they want. To ask one costs a translation: a tenant that has many routes for one host would keep the operator busy.
+// companions is how many routes are asked what they want. To ask one costs a translation, and a tenant with many routes for one host would keep the operator
+// busy.
 const companions = 100
 
 // agrees reports whether the route that has a claim asks for nothing that clashes with that of the judged route. Whether it gets that is another question.
