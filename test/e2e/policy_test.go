@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,7 +67,9 @@ func TestPolicyMovesANamespaceToTheGateway(t *testing.T) {
 	app := begin(t, namespace)
 	apply(t, namespace, "registry-only.yaml")
 	apply(t, namespace, "egress.yaml", "GATEWAY", "null", "HOST", web.Host)
-	apply(t, namespace, "egress-pass.yaml", "GATEWAY", "null", "HOST", passed.Host)
+	pass := manifest(t, "egress-pass.yaml", "GATEWAY", "null", "HOST", passed.Host)
+	applyText(t, namespace, pass)
+	applyText(t, namespace, strings.Replace(pass, "name: passed", "name: passed-as-well", 1)) // routes of one host can only move together
 	ready(t, namespace)
 	answers(t, app, url, web.Host+" GET /")
 	answers(t, app, "https://"+passed.Host+"/", passed.Host+" GET /")
