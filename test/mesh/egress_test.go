@@ -310,60 +310,57 @@ func TestForeignGateways(t *testing.T) {
 // Routes of two namespaces pass one host through one gateway. Its filter chain for the host and the cluster must not go with the older route, in whichever
 // order the garbage collector deletes.
 func TestHostPassedByTwoNamespaces(t *testing.T) {
-	const host = "www.example.com"
 	f := find(t, "pass-through-gateway")
-	younger := slices.Clone(f.existing)
-	for _, o := range f.generated {
-		created(t, o, "2026-01-01T00:00:00Z")
-		text, err := yaml.Marshal(o.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs := objectsIn(t, strings.ReplaceAll(string(text), "demo", "other"))
-		created(t, theirs[0], "2026-01-02T00:00:00Z")
-		younger = append(younger, theirs...)
-	}
+	younger := youngerTwins(t, f, strings.NewReplacer("demo", "other"))
 	for left := range 1 << len(f.generated) {
-		objects, names := slices.Clone(younger), []string{}
+		var objects []*unstructured.Unstructured
+		names := []string{}
 		for i, o := range f.generated {
 			if left&(1<<i) != 0 {
 				objects, names = append(objects, o), append(names, o.GetKind()+" "+o.GetName())
 			}
 		}
-		gateway := newMesh(t, objects).gateway(f)
-		cluster := gateway.passes(host)
-		got, err := gateway.upstream(cluster)
-		if want := []string{address(host, 443)}; err != nil || !cmp.Equal(got.Endpoints, want) {
-			t.Errorf("while the older route has %v: cluster %s leads to %v, %v; want %v", names, cluster, got.Endpoints, err, want)
-		}
+		passedStill(t, fmt.Sprintf("while the older route has %v", names), f, younger, objects)
 	}
 }
 
 // Routes of one namespace pass one host through one gateway. Istio uses the Gateway of the older one: in the order in which the operator deletes its objects, the
 // connections of the younger one find a filter chain all the time.
 func TestHostPassedByTwoRoutesOfANamespace(t *testing.T) {
-	const host = "www.example.com"
 	f := find(t, "pass-through-gateway")
-	younger := slices.Clone(f.existing)
+	younger := youngerTwins(t, f, strings.NewReplacer("name: external-", "name: younger-", "demo/external-", "demo/younger-"))
+	left := f.generated
+	for _, gone := range []string{"nothing", "Gateway", "VirtualService", "ServiceEntry"} {
+		left = slices.DeleteFunc(slices.Clone(left), func(o *unstructured.Unstructured) bool { return o.GetKind() == gone })
+		passedStill(t, "when "+gone+" has gone", f, younger, left)
+	}
+}
+
+// youngerTwins are objects like those of a folder, of a route that is younger and differs in its names.
+func youngerTwins(t *testing.T, f *folder, names *strings.Replacer) (twins []*unstructured.Unstructured) {
+	t.Helper()
 	for _, o := range f.generated {
 		created(t, o, "2026-01-01T00:00:00Z")
 		text, err := yaml.Marshal(o.Object)
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs := objectsIn(t, strings.NewReplacer("name: external-", "name: younger-", "demo/external-", "demo/younger-").Replace(string(text)))
-		created(t, theirs[0], "2026-01-02T00:00:00Z")
-		younger = append(younger, theirs...)
+		twin := objectsIn(t, names.Replace(string(text)))
+		created(t, twin[0], "2026-01-02T00:00:00Z")
+		twins = append(twins, twin...)
 	}
-	left := f.generated
-	for _, gone := range []string{"nothing", "Gateway", "VirtualService", "ServiceEntry"} {
-		left = slices.DeleteFunc(slices.Clone(left), func(o *unstructured.Unstructured) bool { return o.GetKind() == gone })
-		gateway := newMesh(t, slices.Concat(younger, left)).gateway(f)
-		cluster := gateway.passes(host)
-		got, err := gateway.upstream(cluster)
-		if want := []string{address(host, 443)}; err != nil || !cmp.Equal(got.Endpoints, want) {
-			t.Errorf("when %s has gone: cluster %s leads to %v, %v; want %v", gone, cluster, got.Endpoints, err, want)
-		}
+	return twins
+}
+
+// passedStill fails the test if a gateway does not pass connections to the host of a younger route, beside objects of an older one.
+func passedStill(t *testing.T, when string, f *folder, younger, older []*unstructured.Unstructured) {
+	t.Helper()
+	const host = "www.example.com"
+	gateway := newMesh(t, slices.Concat(f.existing, younger, older)).gateway(f)
+	cluster := gateway.passes(host)
+	got, err := gateway.upstream(cluster)
+	if want := []string{address(host, 443)}; err != nil || !cmp.Equal(got.Endpoints, want) {
+		t.Errorf("%s: cluster %s leads to %v, %v; want %v", when, cluster, got.Endpoints, err, want)
 	}
 }
 
